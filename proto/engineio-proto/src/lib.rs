@@ -1,0 +1,1 @@
+//! Engine.IO 3 and 4 without I/O: packets, payloads, handshake, session machine.
