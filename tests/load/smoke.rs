@@ -1,1 +1,55 @@
-//! placeholder
+//! The measuring tools themselves: the generator checks every delivery, so a run that ends well has lost nothing.
+//! No figure is judged here; `compare` does that on a quiet machine.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use system_tests::{Program, TestEdge};
+
+/// How long one short run may take on a busy machine.
+const RUN_WITHIN: Duration = Duration::from_secs(30);
+
+/// The process under load and the address it listens on.
+struct Target {
+    pid: u32,
+    address: String,
+}
+
+#[test]
+fn raw_loop_loses_nothing() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raw-loop"));
+    command.arg("127.0.0.1:0");
+    let mut program = Program::spawn("raw-loop", command);
+    let line = program.line_starting("listening on ", RUN_WITHIN);
+    let address = line.trim_start_matches("listening on ").to_owned();
+    check(&Target { pid: program.pid(), address });
+}
+
+#[test]
+fn edge_loses_nothing() {
+    let edge = TestEdge::start(&["edge.shards=1"]);
+    if !edge.is_external() {
+        check(&Target { pid: edge.pid(), address: format!("127.0.0.1:{}", edge.port()) });
+    }
+}
+
+/// Runs each workload for a moment.
+fn check(target: &Target) {
+    let short = ["--sockets", "50", "--seconds", "0.2", "--warm-up-seconds", "0.05"];
+    let one = load(target, &[&["fan-out"], &short[..]].concat());
+    assert_eq!(one["used"]["work"].as_u64().unwrap() % 50, 0, "whole broadcasts only: {one}");
+    let batched =
+        load(target, &[&["fan-out", "--in-flight", "8", "--frame-bytes", "300"], &short[..]].concat());
+    assert_eq!(batched["used"]["work"].as_u64().unwrap() % 50, 0, "whole broadcasts only: {batched}");
+    let echo = load(target, &[&["echo"], &short[..]].concat());
+    assert!(echo["used"]["work"].as_u64().unwrap() >= 50, "one answer each at least: {echo}");
+}
+
+/// Runs the generator and returns its report.
+fn load(target: &Target, workload: &[&str]) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_load"));
+    command.args(["--target", &target.address, "--pid", &target.pid.to_string()]).args(workload);
+    let report = Program::spawn(format!("load {}", workload.join(" ")), command).finish(RUN_WITHIN);
+    serde_json::from_str(&report).unwrap()
+}

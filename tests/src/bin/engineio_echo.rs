@@ -1,2 +1,128 @@
-//! placeholder
-fn main() {}
+//! Serves the edge's transports and sessions at `/engine.io/` and sends every message back as it came.
+//!
+//! No Socket.IO is on top: this is the proof that the layers are separable, and what the Engine.IO suites talk to.
+//!
+//! `engineio-echo --set edge.listen=127.0.0.1:3100` takes the gateway's own keys.
+
+use std::fmt::Debug;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clap::Parser;
+use edge::Edge;
+use edge::config::EdgeConfig;
+use edge::outbox::wire::{Dialect, Wire};
+use edge::session::app::{Handshake, Message, SessionApp, Work};
+use edge::session::registry::{SessionKey, Sessions};
+use engineio_proto::WirePacket;
+use engineio_proto::session::CloseReason;
+use ops::config::load::{Sources, load};
+use ops::config_section;
+use ops::signals::StopSignals;
+
+/// How long sessions may take to close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+config_section! {
+    /// What this program can be told.
+    pub struct EchoConfig {
+        /// The process that holds client connections.
+        pub edge: EdgeConfig = EdgeConfig { path: "/engine.io".to_owned(), ..EdgeConfig::default() },
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(about = "A plain Engine.IO server that echoes every message")]
+struct Arguments {
+    /// Sets a key, as `edge.ping_interval_ms=300`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+/// The application: it keeps nothing and sends back what comes.
+#[derive(Debug)]
+struct Echo;
+
+impl SessionApp for Echo {
+    type State = ();
+    type Remote = ();
+    type Completion = ();
+
+    fn admit(&mut self, _handshake: Handshake) {}
+
+    fn opened(&mut self, _sessions: &mut Sessions<()>, _session: SessionKey) {}
+
+    fn message(&mut self, sessions: &mut Sessions<()>, session: SessionKey, message: Message<'_>) {
+        match message {
+            Message::Text(text) => {
+                sessions.send_text(session, false, |out| out.extend_from_slice(text.as_bytes()));
+            }
+            Message::Binary(bytes) => {
+                let Some((version, base64)) = sessions.get(session).map(|found| (found.version(), found.base64()))
+                else {
+                    return;
+                };
+                let packet = WirePacket::Binary(Bytes::copy_from_slice(bytes));
+                let dialect = Dialect { version, msgpack: false, base64 };
+                sessions.send_wire(session, false, &Wire::new([packet].into_iter().collect(), dialect));
+            }
+        }
+    }
+
+    fn closed(&mut self, _: &mut Sessions<()>, _: SessionKey, (): (), _: CloseReason) {}
+
+    fn deadline(&mut self, _sessions: &mut Sessions<()>, _session: SessionKey, _now: Instant) {}
+
+    fn remote(&mut self, _sessions: &mut Sessions<()>, (): ()) {}
+
+    fn completed(&mut self, _sessions: &mut Sessions<()>, (): ()) {}
+
+    fn tick(&mut self, _sessions: &mut Sessions<()>) {}
+
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    fn has_work(&self) -> bool {
+        false
+    }
+
+    fn work(&mut self, _sessions: &mut Sessions<()>) -> Work {
+        Work::Done
+    }
+
+    fn held_bytes((): &()) -> usize {
+        0
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let sources = Sources::of_process(None, Arguments::parse().settings);
+    let config = load::<EchoConfig>(&sources)?.config.edge;
+    let path = config.path.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = runtime.block_on(async { StopSignals::install() })?;
+    let edge = Edge::start_with_app(config, false, |_| Echo)?;
+    show_banner(&format!("http://{}", edge.local_addr()), &path);
+    runtime.block_on(signals.next());
+    edge.close(CLOSE_WITHIN);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the banner is what this program prints")]
+fn show_banner(url: &str, path: &str) {
+    println!("engineio-echo");
+    println!("  clients  {url}");
+    println!("  next     connect an Engine.IO client to {url}{path}/");
+}

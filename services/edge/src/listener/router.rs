@@ -1,0 +1,495 @@
+//! One HTTP request: which part of the edge answers it.
+//!
+//! The order of checks for the endpoint is the reference's: transport, session or method, version; with the
+//! origin before them all and the version before a WebSocket is accepted.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use engineio_proto::handshake::{ErrorCode, Query};
+use engineio_proto::payload::BodyForm;
+use engineio_proto::{ProtocolVersion, TransportKind};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use websocket_proto::handshake as websocket;
+
+use super::admission::{Origin, client_address};
+use super::static_files::{gzip, is_bundle_name};
+use super::{Site, error_body, forward};
+use crate::config::TransportName;
+use crate::ids::SessionId;
+use crate::session::app::{Handshake, SessionApp};
+use crate::session::drive::OpenRequest;
+use crate::session::registry::Opening;
+use crate::shard::Shard;
+use crate::transport::polling::{self, PollMethod, PollRequest, PostBody};
+use crate::transport::reply::Reply;
+
+/// What happens to a connection after `101 Switching Protocols`.
+#[derive(Debug)]
+pub enum AfterUpgrade {
+    /// It opens a session.
+    Open(Box<OpenRequest>),
+    /// It joins a session that began by polling.
+    Join(SessionId),
+    /// It is a plain echo.
+    Echo,
+}
+
+type After = Rc<RefCell<Option<AfterUpgrade>>>;
+
+/// What is known of a client before its request is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    address: IpAddr,
+    trusted: bool,
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// Never: whatever is wrong becomes a response.
+pub async fn answer<A: SessionApp>(
+    shard: Rc<Shard<A>>,
+    peer: SocketAddr,
+    after: After,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    shard.metrics.requests.add(1);
+    let site = shard.site.clone();
+    let headers = request.headers();
+    let accepts_gzip = accepts_gzip(headers);
+    let script_guard = is_old_explorer(headers);
+    let (address, trusted) = client_address(&site.config, peer.ip(), headers);
+    let client = Client { address, trusted };
+    let reply = if head_bytes(&request) > site.config.limits.http_header_bytes_max {
+        shard.metrics.limit_hits.add(1);
+        Reply::empty(431)
+    } else {
+        match below(&site.config.path, request.uri().path()) {
+            Some(name) if is_bundle_name(name) => bundle(&site, name, &request, accepts_gzip),
+            Some(_) => endpoint(shard, client, after, request).await,
+            None => page(&site, &after, &request, accepts_gzip),
+        }
+    };
+    Ok(respond(&site, reply, accepts_gzip, script_guard))
+}
+
+/// What follows the endpoint's path: empty for the path itself, with or without its slash.
+fn below<'p>(endpoint: &str, path: &'p str) -> Option<&'p str> {
+    let rest = path.strip_prefix(endpoint.trim_end_matches('/'))?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let uri = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
+    request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + uri
+}
+
+fn text_header<'h>(headers: &'h HeaderMap, name: impl header::AsHeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    text_header(headers, header::ACCEPT_ENCODING).is_some_and(|accepted| {
+        accepted.split(',').any(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            parts.next() == Some("gzip") && !parts.any(|part| matches!(part, "q=0" | "q=0.0"))
+        })
+    })
+}
+
+/// These read a response as a script unless told not to, as the reference tells them.
+fn is_old_explorer(headers: &HeaderMap) -> bool {
+    text_header(headers, header::USER_AGENT)
+        .is_some_and(|agent| agent.contains(";MSIE") || agent.contains("Trident/"))
+}
+
+// ---- pages ----
+
+fn bundle(site: &Site, name: &str, request: &Request<Incoming>, accepts_gzip: bool) -> Reply {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Reply::empty(405).with_header("allow", "GET, HEAD");
+    }
+    site.files.bundle(name, text_header(request.headers(), header::IF_NONE_MATCH), accepts_gzip)
+}
+
+fn page(site: &Site, after: &After, request: &Request<Incoming>, accepts_gzip: bool) -> Reply {
+    let path = request.uri().path();
+    if site.demo && path == "/echo" {
+        return match accept_websocket(request.headers()) {
+            Ok(reply) => {
+                after.replace(Some(AfterUpgrade::Echo));
+                reply
+            }
+            Err(refusal) => refusal,
+        };
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Reply::empty(404);
+    }
+    let known = text_header(request.headers(), header::IF_NONE_MATCH);
+    site.files.page(path, known, accepts_gzip).unwrap_or_else(|| {
+        let text = format!("Nothing is here. Socket.IO clients connect to {}/\n", site.config.path.trim_end_matches('/'));
+        Reply::new(404, "text/plain; charset=UTF-8", text)
+    })
+}
+
+// ---- the endpoint ----
+
+async fn endpoint<A: SessionApp>(
+    shard: Rc<Shard<A>>,
+    client: Client,
+    after: After,
+    request: Request<Incoming>,
+) -> Reply {
+    let site = shard.site.clone();
+    let origin = site.origins.judge(request.headers(), client.trusted);
+    let cors = cors_headers(origin);
+    let is_websocket = is_upgrade(request.headers());
+    let is_preflight = request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    if is_preflight && !cors.is_empty() {
+        return preflight(request.headers(), cors);
+    }
+    let refused = match origin {
+        Origin::Refused => {
+            shard.metrics.origins_refused.add(1);
+            Some(ErrorCode::Forbidden)
+        }
+        Origin::Invalid => Some(ErrorCode::BadRequest),
+        Origin::Own | Origin::Listed(_) | Origin::Any => None,
+    };
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let mut reply = match refused.map_or_else(|| verify(&site, &query, request.method(), is_websocket), Err) {
+        Err(code) => refuse(&shard, code, is_websocket),
+        Ok(session) if is_websocket => websocket_request(&shard, client, after, &request, query, session).await,
+        Ok(None) => handshake(&shard, client, &request, &query),
+        Ok(Some(id)) => poll(shard, client, request, query, id).await,
+    };
+    reply.headers.extend(cors);
+    reply
+}
+
+/// Checks a request as far as that needs no session; the session's id if it names one.
+fn verify(
+    site: &Site,
+    query: &Query,
+    method: &Method,
+    is_websocket: bool,
+) -> Result<Option<SessionId>, ErrorCode> {
+    let transport = query.transport.ok_or(ErrorCode::TransportUnknown)?;
+    let name = match transport {
+        TransportKind::Polling => TransportName::Polling,
+        TransportKind::WebSocket => TransportName::Websocket,
+    };
+    if !site.config.allows(name) {
+        return Err(ErrorCode::TransportUnknown);
+    }
+    let mismatch = is_websocket != (transport == TransportKind::WebSocket);
+    if let Some(sid) = &query.sid {
+        let id = SessionId::parse(sid).ok_or(ErrorCode::SessionIdUnknown)?;
+        return if mismatch { Err(ErrorCode::BadRequest) } else { Ok(Some(id)) };
+    }
+    if method != Method::GET {
+        return Err(ErrorCode::BadHandshakeMethod);
+    }
+    if mismatch {
+        return Err(ErrorCode::BadRequest);
+    }
+    if query.eio == ProtocolVersion::V3 && !site.config.eio3 {
+        return Err(ErrorCode::UnsupportedProtocolVersion);
+    }
+    Ok(None)
+}
+
+fn refuse<A: SessionApp>(shard: &Shard<A>, code: ErrorCode, is_websocket: bool) -> Reply {
+    shard.metrics.handshakes_refused.add(1);
+    if is_websocket { error_body::websocket(code) } else { error_body::polling(code) }
+}
+
+/// Opens a session by polling; the response carries its first packets.
+fn handshake<A: SessionApp>(
+    shard: &Rc<Shard<A>>,
+    client: Client,
+    request: &Request<Incoming>,
+    query: &Query,
+) -> Reply {
+    if shard.site.is_full() {
+        shard.metrics.sessions_refused.add(1);
+        return error_body::too_many_sessions();
+    }
+    let Some(open) = open_request(shard, client, request, query, TransportKind::Polling) else {
+        return refuse(shard, ErrorCode::BadRequest, false);
+    };
+    let id = open.id;
+    let packets = shard.with(|core| {
+        let key = core.open(open, Opening::Polling)?;
+        Some(core.take_handshake_packets(key))
+    });
+    let Some(packets) = packets else { return error_body::too_many_sessions() };
+    let reply = polling::payload_reply(shard, query, &packets);
+    let cookie = &shard.site.config.cookie;
+    if cookie.is_empty() {
+        return reply;
+    }
+    reply.with_header("set-cookie", format!("{cookie}={id}; Path=/; HttpOnly; SameSite=Lax"))
+}
+
+fn open_request<A: SessionApp>(
+    shard: &Rc<Shard<A>>,
+    client: Client,
+    request: &Request<Incoming>,
+    query: &Query,
+    transport: TransportKind,
+) -> Option<OpenRequest> {
+    let config = &shard.site.config;
+    let headers = request.headers();
+    let url = request.uri().path_and_query().map_or("", |url| url.as_str());
+    let kept = url.floor_char_boundary(config.limits.url_bytes_max);
+    let secure = client.trusted && text_header(headers, "x-forwarded-proto") == Some("https");
+    let kept_headers = config.headers.iter().filter_map(|name| {
+        let value = text_header(headers, name.as_str())?;
+        Some((name.to_lowercase().into(), value.into()))
+    });
+    let id = shard.with(|core| core.sessions.ids().session_id());
+    if let Err(error) = &id {
+        tracing::error!(%error, "no random numbers for a session id");
+    }
+    Some(OpenRequest {
+        id: id.ok()?,
+        version: query.eio,
+        base64: query.base64 || query.jsonp.is_some(),
+        offer_upgrade: transport == TransportKind::Polling
+            && config.allow_upgrades
+            && config.allows(TransportName::Websocket),
+        address: client.address,
+        handshake: Handshake {
+            version: query.eio,
+            time: SystemTime::now(),
+            address: client.address,
+            secure,
+            url: url.get(..kept).unwrap_or_default().into(),
+            url_cut: kept < url.len(),
+            headers: kept_headers.collect(),
+        },
+    })
+}
+
+/// A request of a polling session: answered where the session lives, while this connection reads the body.
+async fn poll<A: SessionApp>(
+    shard: Rc<Shard<A>>,
+    client: Client,
+    request: Request<Incoming>,
+    query: Query,
+    id: SessionId,
+) -> Reply {
+    let is_octets = text_header(request.headers(), header::CONTENT_TYPE) == Some("application/octet-stream");
+    let form = if is_octets { BodyForm::Octets } else { BodyForm::Text };
+    let bytes_max = shard.site.config.payload_bytes_max;
+    let body_timeout = shard.site.config.limits.http_body_timeout();
+    let (sender, body) = oneshot::channel();
+    let method = match *request.method() {
+        Method::GET => PollMethod::Get,
+        Method::POST => PollMethod::Post(form, body),
+        _ => PollMethod::Other,
+    };
+    let is_post = matches!(method, PollMethod::Post(..));
+    let poll = PollRequest { id, query, address: client.address, method };
+    let answer = forward::answer(shard, poll);
+    if !is_post {
+        return answer.await;
+    }
+    let reading = async move {
+        match timeout(body_timeout, read_body(request, bytes_max)).await {
+            Ok(Some(body)) => drop(sender.send(body)),
+            // Dropping the sender tells the session that no body will come.
+            Ok(None) | Err(_) => drop(sender),
+        }
+    };
+    let (mut answer, mut reading) = (std::pin::pin!(answer), std::pin::pin!(reading));
+    tokio::select! {
+        reply = &mut answer => reply,
+        () = &mut reading => answer.await,
+    }
+}
+
+/// Reads a body of at most `bytes_max`; `None` if the client broke off.
+async fn read_body(request: Request<Incoming>, bytes_max: usize) -> Option<PostBody> {
+    let body = request.into_body();
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Some(PostBody::TooLarge);
+    }
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Some(PostBody::Complete(collected.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Some(PostBody::TooLarge),
+        Err(_) => None,
+    }
+}
+
+// ---- WebSocket ----
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    let names = |name: HeaderName, word: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    names(header::UPGRADE, "websocket") && names(header::CONNECTION, "upgrade")
+}
+
+async fn websocket_request<A: SessionApp>(
+    shard: &Rc<Shard<A>>,
+    client: Client,
+    after: After,
+    request: &Request<Incoming>,
+    query: Query,
+    session: Option<SessionId>,
+) -> Reply {
+    let accepted = match accept_websocket(request.headers()) {
+        Ok(reply) => reply,
+        Err(refusal) => {
+            shard.metrics.handshakes_refused.add(1);
+            return refusal;
+        }
+    };
+    let next = match session {
+        Some(id) => match forward::inspect(shard, id, query.eio, client.address).await {
+            Ok(()) => AfterUpgrade::Join(id),
+            Err(code) => return refuse(shard, code, true),
+        },
+        None if shard.site.is_full() => {
+            shard.metrics.sessions_refused.add(1);
+            return error_body::too_many_sessions();
+        }
+        None => match open_request(shard, client, request, &query, TransportKind::WebSocket) {
+            Some(open) => AfterUpgrade::Open(Box::new(open)),
+            None => return refuse(shard, ErrorCode::BadRequest, true),
+        },
+    };
+    after.replace(Some(next));
+    accepted
+}
+
+/// The `101` for a WebSocket request, or its refusal. Spec: RFC 6455, section 4.2.
+fn accept_websocket(headers: &HeaderMap) -> Result<Reply, Reply> {
+    if !is_upgrade(headers) {
+        return Err(error_body::websocket_text(400, "This is a WebSocket endpoint"));
+    }
+    if text_header(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        return Err(error_body::websocket_text(426, "Only WebSocket version 13 is spoken here")
+            .with_header("sec-websocket-version", "13"));
+    }
+    let key = text_header(headers, header::SEC_WEBSOCKET_KEY).filter(|key| websocket::is_valid_key(key));
+    let Some(key) = key else {
+        return Err(error_body::websocket_text(400, "Sec-WebSocket-Key is missing or not 16 bytes of base64"));
+    };
+    let reply = Reply::empty(101)
+        .with_header("upgrade", "websocket")
+        .with_header("connection", "Upgrade")
+        .with_header("sec-websocket-accept", websocket::accept_key(key));
+    let offered = text_header(headers, header::SEC_WEBSOCKET_PROTOCOL)
+        .and_then(|offers| offers.split(',').map(str::trim).find(|offer| !offer.is_empty()));
+    Ok(match offered {
+        // Some clients fail the handshake when they offered one and none is chosen.
+        Some(first) => reply.with_header("sec-websocket-protocol", first),
+        None => reply,
+    })
+}
+
+// ---- CORS ----
+
+fn cors_headers(origin: Origin<'_>) -> Vec<(&'static str, String)> {
+    match origin {
+        Origin::Listed(origin) => vec![
+            ("access-control-allow-origin", origin.to_owned()),
+            ("access-control-allow-credentials", "true".to_owned()),
+            ("vary", "Origin".to_owned()),
+        ],
+        Origin::Any => vec![("access-control-allow-origin", "*".to_owned())],
+        Origin::Own | Origin::Refused | Origin::Invalid => Vec::new(),
+    }
+}
+
+fn preflight(headers: &HeaderMap, cors: Vec<(&'static str, String)>) -> Reply {
+    let mut reply = Reply::empty(204)
+        .with_header("access-control-allow-methods", "GET,POST,OPTIONS")
+        .with_header("access-control-max-age", "600");
+    if let Some(asked) = text_header(headers, header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        reply = reply.with_header("access-control-allow-headers", asked);
+    }
+    reply.headers.extend(cors);
+    reply
+}
+
+// ---- the response ----
+
+fn respond(site: &Site, reply: Reply, accepts_gzip: bool, script_guard: bool) -> Response<Full<Bytes>> {
+    let Reply { status, content_type, mut body, compressible, headers } = reply;
+    let threshold = site.config.http_compression_bytes_min;
+    let compress = compressible && accepts_gzip && threshold > 0 && body.len() >= threshold;
+    if compress {
+        body = gzip(&body);
+    }
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let out = response.headers_mut();
+    if !content_type.is_empty() {
+        out.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    if compress {
+        out.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if script_guard {
+        out.insert("x-xss-protection", HeaderValue::from_static("0"));
+    }
+    if status == 200 && !headers.iter().any(|(name, _)| *name == "cache-control") {
+        out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            out.append(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_endpoint_is_its_path_with_and_without_a_slash_and_what_is_below() {
+        assert_eq!(below("/socket.io", "/socket.io"), Some(""));
+        assert_eq!(below("/socket.io", "/socket.io/"), Some(""));
+        assert_eq!(below("/socket.io/", "/socket.io"), Some(""));
+        assert_eq!(below("/socket.io", "/socket.io/v2/socket.io.js"), Some("v2/socket.io.js"));
+        assert_eq!(below("/socket.io", "/socket.iox"), None);
+        assert_eq!(below("/socket.io", "/"), None);
+    }
+
+    #[test]
+    fn gzip_is_used_only_where_it_is_accepted() {
+        let check = |value: &str, expected| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());
+            assert_eq!(accepts_gzip(&headers), expected, "{value}");
+        };
+        check("gzip, deflate, br", true);
+        check("br;q=1.0, gzip;q=0.8", true);
+        check("gzip;q=0", false);
+        check("identity", false);
+        check("", false);
+    }
+}

@@ -1,0 +1,550 @@
+//! Feeds each session's protocol machine, and hands what happens to the application in one order.
+//!
+//! [`Core`] is everything that one shard owns: its sessions and its application. All of it runs on the shard's
+//! thread, one call at a time. While the application is busy with a long delivery, what happens to sessions is
+//! kept as turns in one queue, so that no later event overtakes an earlier one; heartbeats, handshakes and
+//! upgrades go on meanwhile.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use engineio_proto as eio;
+use engineio_proto::handshake::OpenPacket;
+use engineio_proto::payload::{self, BodyForm};
+use engineio_proto::session::{CloseReason, SessionEvent, Verdict};
+use engineio_proto::{Packet, TransportKind, WirePacket};
+use tokio::net::TcpStream;
+use websocket_proto::close::CloseCode;
+use websocket_proto::decoder::Incoming;
+use websocket_proto::encoder::{self, Opcode};
+
+use super::app::{Handshake, Message, SessionApp, Work};
+use super::link::LinkId;
+use super::polling::Poll;
+use super::registry::{Farewell, Opening, SessionKey, Sessions};
+use crate::ids::SessionId;
+use crate::outbox::queue::Written;
+
+/// What a shard owns.
+#[derive(Debug)]
+pub struct Core<A: SessionApp> {
+    /// The sessions.
+    pub sessions: Sessions<A::State>,
+    /// The application on top.
+    pub app: A,
+    turns: VecDeque<Turn<A>>,
+    turns_bytes: usize,
+    turns_bytes_max: usize,
+    /// Links that wait for the turns to drain before they read on.
+    held_back: Vec<(SessionKey, LinkId)>,
+    limits: eio::Limits,
+}
+
+/// Something that happened while the application was busy.
+enum Turn<A: SessionApp> {
+    Opened(SessionKey),
+    Text(SessionKey, Box<str>),
+    Binary(SessionKey, Box<[u8]>),
+    Closed(SessionKey, CloseReason),
+    Deadline(SessionKey),
+    Remote(A::Remote),
+    Completed(A::Completion),
+}
+
+impl<A: SessionApp> std::fmt::Debug for Turn<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Turn")
+    }
+}
+
+impl<A: SessionApp> Turn<A> {
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Turn::Text(_, text) => text.len(),
+                Turn::Binary(_, bytes) => bytes.len(),
+                Turn::Opened(_)
+                | Turn::Closed(..)
+                | Turn::Deadline(_)
+                | Turn::Remote(_)
+                | Turn::Completed(_) => 0,
+            }
+    }
+}
+
+/// What a handshake asks for.
+#[derive(Debug)]
+pub struct OpenRequest {
+    /// The new session's id.
+    pub id: SessionId,
+    /// The version of the query.
+    pub version: eio::ProtocolVersion,
+    /// Whether the client cannot take binary.
+    pub base64: bool,
+    /// Whether the open packet offers the upgrade to a WebSocket.
+    pub offer_upgrade: bool,
+    /// The client's address.
+    pub address: IpAddr,
+    /// What the application may keep of the request.
+    pub handshake: Handshake,
+}
+
+/// How a POST ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// The packets were taken; a bad one has closed the session, which the answer does not show.
+    Taken,
+    /// This version has no such content type; the session is closed.
+    InvalidContent,
+}
+
+impl<A: SessionApp> Core<A> {
+    /// Joins sessions and application.
+    pub fn new(sessions: Sessions<A::State>, app: A, turns_bytes_max: usize) -> Core<A> {
+        let limits = eio::Limits { payload_bytes_max: sessions.settings().payload_bytes_max, ..eio::Limits::default() };
+        Core {
+            sessions,
+            app,
+            turns: VecDeque::new(),
+            turns_bytes: 0,
+            turns_bytes_max,
+            held_back: Vec::new(),
+            limits,
+        }
+    }
+
+    /// Starts a call from outside: fixes the time that it sees.
+    pub fn at(&mut self, now: Instant) -> &mut Core<A> {
+        self.sessions.set_now(now);
+        self
+    }
+
+    // ---- opening ----
+
+    /// Opens a session and sends its open packet.
+    pub fn open(&mut self, request: OpenRequest, opening: Opening) -> Option<SessionKey> {
+        let settings = self.sessions.settings().clone();
+        let upgrades: &[TransportKind] =
+            if request.offer_upgrade { &[TransportKind::WebSocket] } else { &[] };
+        let id = request.id.to_string();
+        let packet = OpenPacket {
+            sid: &id,
+            upgrades,
+            ping_interval: settings.machine.ping_interval,
+            ping_timeout: settings.machine.ping_timeout,
+            max_payload: settings.payload_bytes_max as u64,
+        }
+        .encode();
+        let state = self.app.admit(request.handshake);
+        let key = self.sessions.insert(
+            request.id,
+            request.version,
+            opening,
+            request.address,
+            request.base64,
+            state,
+        )?;
+        self.sessions.send_open(key, &packet);
+        self.turn(Turn::Opened(key));
+        Some(key)
+    }
+
+    /// The packets that the response to a polling handshake carries: the open packet and, when the application
+    /// answered at once, what follows it.
+    pub fn take_handshake_packets(&mut self, key: SessionKey) -> Vec<WirePacket> {
+        self.sessions.take_packets(key)
+    }
+
+    // ---- polling ----
+
+    /// A GET of a polling session.
+    pub fn poll(&mut self, key: SessionKey) -> Option<Poll> {
+        let poll = self.sessions.poll(key);
+        self.settle();
+        poll
+    }
+
+    /// The client of a parked GET has gone: the session ends.
+    pub fn poll_abandoned(&mut self, key: SessionKey, poll: u32) {
+        if self.sessions.poll_abandoned(key, poll) {
+            self.sessions.close(key, CloseReason::TransportError, Farewell::None);
+            self.settle();
+        }
+    }
+
+    /// A POST has begun; `false` when another one is being read: the session is closed then.
+    pub fn begin_post(&mut self, key: SessionKey) -> bool {
+        let free = self.sessions.begin_post(key);
+        if !free {
+            self.sessions.close(key, CloseReason::TransportError, Farewell::Flush);
+            self.settle();
+        }
+        free
+    }
+
+    /// A POST is over: read, refused for its size, or broken off (`aborted` closes the session).
+    pub fn end_post(&mut self, key: SessionKey, aborted: bool) {
+        if self.sessions.end_post(key) && aborted {
+            self.sessions.close(key, CloseReason::TransportError, Farewell::None);
+            self.settle();
+        }
+    }
+
+    /// Takes the packets of a POST body.
+    pub fn post(&mut self, key: SessionKey, form: BodyForm, body: &[u8]) -> Posted {
+        let Some(version) = self.sessions.get(key).map(|session| session.version()) else {
+            return Posted::Taken;
+        };
+        if form == BodyForm::Octets && version == eio::ProtocolVersion::V4 {
+            self.sessions.close(key, CloseReason::TransportError, Farewell::Flush);
+            self.settle();
+            return Posted::InvalidContent;
+        }
+        let decoded = payload::decode(version, form, body, &self.limits);
+        for packet in decoded.packets {
+            if self.is_over(key) {
+                break;
+            }
+            self.packet(key, TransportKind::Polling, &packet);
+        }
+        if decoded.error.is_some() && !self.is_over(key) {
+            self.sessions.close(key, CloseReason::ParseError, Farewell::Flush);
+        }
+        self.after_input(key, 0);
+        Posted::Taken
+    }
+
+    // ---- links ----
+
+    /// A WebSocket with a session's id has opened: it may take over from polling. `None` when it may not; the
+    /// caller closes it.
+    pub fn upgrade(&mut self, key: SessionKey, stream: TcpStream) -> Result<LinkId, TcpStream> {
+        let now = self.sessions.now();
+        let config = self.sessions.settings().clone();
+        let Some(session) = self.sessions.get_mut(key) else { return Err(stream) };
+        if session.has_ended() || session.machine.handle_upgrade_opened(now, &config.machine).is_err() {
+            return Err(stream);
+        }
+        let link = self.sessions.set_candidate(key, stream)?;
+        self.sessions.arm(key);
+        Ok(link)
+    }
+
+    /// Bytes arrived on a link.
+    pub fn link_bytes(&mut self, key: SessionKey, id: LinkId, mut input: &mut [u8]) {
+        let bytes_max = self.sessions.settings().payload_bytes_max;
+        self.sessions.metrics().bytes_received.add(input.len() as u64);
+        let mut held = 0;
+        while let Some(link) = self.sessions.link_mut(key, id) {
+            let incoming = match link.decoder.decode(&mut input, bytes_max) {
+                Ok(Some(incoming)) => incoming,
+                Ok(None) => {
+                    held = link.decoder.held_bytes();
+                    break;
+                }
+                Err(error) => {
+                    self.link_failed(key, id, error.close_code());
+                    break;
+                }
+            };
+            match incoming {
+                Incoming::Text(text) => self.link_text(key, id, &text),
+                Incoming::Binary(bytes) => self.link_binary(key, id, &bytes),
+                Incoming::Ping(payload) => {
+                    let mut frame = Vec::with_capacity(payload.len() + 2);
+                    encoder::write_frame(Opcode::Pong, &payload, &mut frame);
+                    self.sessions.send_frame(key, id, &frame);
+                }
+                Incoming::Pong(_) => {}
+                Incoming::Close(frame) => {
+                    let answer = Bytes::from(encoder::close_frame(frame.map(|frame| frame.code), ""));
+                    self.sessions.close_answered(key, id, answer);
+                    break;
+                }
+            }
+        }
+        self.after_input(key, held);
+    }
+
+    fn link_text(&mut self, key: SessionKey, id: LinkId, text: &str) {
+        let Some(version) = self.sessions.get(key).map(|session| session.version()) else { return };
+        match Packet::decode_text_frame(version, text) {
+            Ok(packet) => self.packet(key, TransportKind::WebSocket, &packet),
+            Err(_) => self.link_garbled(key, id),
+        }
+    }
+
+    fn link_binary(&mut self, key: SessionKey, id: LinkId, bytes: &[u8]) {
+        let Some(version) = self.sessions.get(key).map(|session| session.version()) else { return };
+        match Packet::decode_binary_frame(version, bytes) {
+            Ok(packet) => self.packet(key, TransportKind::WebSocket, &packet),
+            Err(_) => self.link_garbled(key, id),
+        }
+    }
+
+    /// A frame of a link is not an Engine.IO packet.
+    fn link_garbled(&mut self, key: SessionKey, id: LinkId) {
+        if self.sessions.link_id(key) == Some(id) {
+            self.sessions.close(key, CloseReason::ParseError, Farewell::Discard(None));
+        } else {
+            self.candidate_failed(key, None);
+        }
+    }
+
+    /// A link broke the rules of WebSocket.
+    fn link_failed(&mut self, key: SessionKey, id: LinkId, code: CloseCode) {
+        if self.sessions.link_id(key) == Some(id) {
+            self.sessions.close(key, CloseReason::TransportError, Farewell::Discard(Some(code)));
+        } else {
+            self.candidate_failed(key, Some(code));
+        }
+    }
+
+    fn candidate_failed(&mut self, key: SessionKey, code: Option<CloseCode>) {
+        self.sessions.drop_candidate(key, code);
+        self.sessions.candidate_lost(key);
+    }
+
+    /// A link's stream ended without a close frame, or failed.
+    pub fn link_ended(&mut self, key: SessionKey, id: LinkId, failed: bool) {
+        if self.sessions.link_id(key) == Some(id) {
+            let reason = if failed { CloseReason::TransportError } else { CloseReason::TransportClose };
+            self.sessions.close(key, reason, Farewell::None);
+        } else if self.sessions.link_mut(key, id).is_some() {
+            self.sessions.candidate_lost(key);
+        }
+        self.settle();
+    }
+
+    /// A link can take more bytes.
+    pub fn link_writable(&mut self, key: SessionKey, id: LinkId) -> Option<Written> {
+        let written = self.sessions.flush_link(key, id);
+        self.settle();
+        written
+    }
+
+    // ---- packets ----
+
+    fn packet(&mut self, key: SessionKey, via: TransportKind, packet: &Packet<'_>) {
+        let now = self.sessions.now();
+        let settings = self.sessions.settings().clone();
+        self.sessions.metrics().packets_received.add(1);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match session.machine.handle_packet(now, via, packet, &settings.machine) {
+            Ok(Verdict::Deliver) => {
+                match &packet.data {
+                    eio::Data::Text(text) => self.message(key, Message::Text(text)),
+                    eio::Data::Binary(bytes) => self.message(key, Message::Binary(bytes)),
+                }
+                self.sessions.arm(key);
+            }
+            // After an error the session is closed, and the machine's event says so.
+            Ok(Verdict::Done) | Err(_) => self.pump(key),
+        }
+    }
+
+    /// Sends what a session's machine has to say and does what it has decided.
+    fn pump(&mut self, key: SessionKey) {
+        while let Some((via, packet)) =
+            self.sessions.get_mut(key).and_then(|session| session.machine.poll_transmit())
+        {
+            self.sessions.send_control(key, via, packet);
+        }
+        while let Some(event) = self.sessions.get_mut(key).and_then(|session| session.machine.poll_event()) {
+            match event {
+                SessionEvent::Upgraded => self.sessions.complete_upgrade(key),
+                SessionEvent::UpgradeFailed => self.sessions.drop_candidate(key, None),
+                SessionEvent::Closed(reason) => {
+                    let farewell = if reason == CloseReason::TransportClose {
+                        Farewell::None
+                    } else {
+                        Farewell::Discard(None)
+                    };
+                    self.sessions.close(key, reason, farewell);
+                }
+            }
+        }
+        self.sessions.arm(key);
+    }
+
+    fn is_over(&self, key: SessionKey) -> bool {
+        self.sessions.get(key).is_none_or(|session| session.has_ended())
+    }
+
+    fn after_input(&mut self, key: SessionKey, held: usize) {
+        self.settle();
+        let held = match self.sessions.get(key) {
+            Some(session) if !session.has_ended() => held + session.state().map(A::held_bytes).unwrap_or_default(),
+            _ => return,
+        };
+        self.sessions.set_held(key, held);
+        self.settle();
+    }
+
+    // ---- turns ----
+
+    fn message(&mut self, key: SessionKey, message: Message<'_>) {
+        if self.is_free() {
+            self.app.message(&mut self.sessions, key, message);
+            return;
+        }
+        self.push_turn(match message {
+            Message::Text(text) => Turn::Text(key, text.into()),
+            Message::Binary(bytes) => Turn::Binary(key, bytes.into()),
+        });
+    }
+
+    /// Another shard has something to say.
+    pub fn remote(&mut self, message: A::Remote) {
+        self.turn(Turn::Remote(message));
+        self.settle();
+    }
+
+    /// A task of the application has finished.
+    pub fn completed(&mut self, completion: A::Completion) {
+        self.turn(Turn::Completed(completion));
+        self.settle();
+    }
+
+    fn turn(&mut self, turn: Turn<A>) {
+        if self.is_free() {
+            self.dispatch(turn);
+        } else {
+            self.push_turn(turn);
+        }
+    }
+
+    fn push_turn(&mut self, turn: Turn<A>) {
+        self.turns_bytes += turn.bytes();
+        self.turns.push_back(turn);
+        self.sessions.metrics().turns_bytes.set(self.turns_bytes as u64);
+    }
+
+    /// Whether the application can take a call now without anything being overtaken.
+    fn is_free(&self) -> bool {
+        self.turns.is_empty() && !self.app.is_busy()
+    }
+
+    fn dispatch(&mut self, turn: Turn<A>) {
+        match turn {
+            Turn::Opened(key) => self.app.opened(&mut self.sessions, key),
+            Turn::Text(key, text) => self.app.message(&mut self.sessions, key, Message::Text(&text)),
+            Turn::Binary(key, bytes) => self.app.message(&mut self.sessions, key, Message::Binary(&bytes)),
+            Turn::Closed(key, reason) => {
+                if let Some(state) = self.sessions.take_state(key) {
+                    self.app.closed(&mut self.sessions, key, state, reason);
+                }
+                self.sessions.release(key);
+            }
+            Turn::Deadline(key) => {
+                let now = self.sessions.now();
+                self.app.deadline(&mut self.sessions, key, now);
+            }
+            Turn::Remote(message) => self.app.remote(&mut self.sessions, message),
+            Turn::Completed(completion) => self.app.completed(&mut self.sessions, completion),
+        }
+    }
+
+    /// Tells the application of the sessions that have ended.
+    fn settle(&mut self) {
+        while let Some((key, reason)) = self.sessions.pop_ended() {
+            self.turn(Turn::Closed(key, reason));
+        }
+    }
+
+    /// Goes on with what waits: a slice of a long delivery, then the turns behind it. [`Work::More`] asks for
+    /// another call after others had their turn.
+    pub fn work(&mut self) -> Work {
+        loop {
+            if self.app.has_work() {
+                let work = self.app.work(&mut self.sessions);
+                self.settle();
+                if work == Work::More {
+                    return Work::More;
+                }
+            }
+            if self.app.is_busy() {
+                // It waits for something that comes from outside, and with that another call.
+                return Work::Done;
+            }
+            let Some(turn) = self.turns.pop_front() else { break };
+            self.turns_bytes = self.turns_bytes.saturating_sub(turn.bytes());
+            self.dispatch(turn);
+            self.settle();
+        }
+        self.sessions.metrics().turns_bytes.set(self.turns_bytes as u64);
+        for (key, id) in std::mem::take(&mut self.held_back) {
+            if let Some(link) = self.sessions.link_mut(key, id) {
+                link.wake();
+            }
+        }
+        if self.turns.capacity() > 1024 {
+            self.turns = VecDeque::new();
+        }
+        Work::Done
+    }
+
+    /// Whether [`Core::work`] has something to do.
+    pub fn has_work(&self) -> bool {
+        self.app.has_work() || (!self.turns.is_empty() && !self.app.is_busy())
+    }
+
+    /// Whether so many turns wait that nothing more should be brought in.
+    pub fn is_full(&self) -> bool {
+        self.turns_bytes > self.turns_bytes_max
+    }
+
+    /// Whether a link may read on; if not, its task is woken when it may.
+    pub fn may_read(&mut self, key: SessionKey, id: LinkId) -> bool {
+        if self.is_full() {
+            self.held_back.push((key, id));
+            return false;
+        }
+        !self.sessions.is_paused(key)
+    }
+
+    // ---- time ----
+
+    /// Looks at every session whose deadline may be over.
+    pub fn tick(&mut self) {
+        while let Some((tick, keys)) = self.sessions.pop_due() {
+            for key in &keys {
+                self.due(*key, tick);
+            }
+            self.sessions.recycle(tick, keys);
+        }
+        self.app.tick(&mut self.sessions);
+        self.settle();
+    }
+
+    fn due(&mut self, key: SessionKey, tick: u64) {
+        let due = self.sessions.due(key, tick);
+        if due.machine {
+            let now = self.sessions.now();
+            let settings = self.sessions.settings().clone();
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.machine.handle_timeout(now, &settings.machine);
+            }
+            self.pump(key);
+        }
+        if due.app {
+            self.turn(Turn::Deadline(key));
+        }
+        if due.session {
+            self.sessions.arm(key);
+        }
+    }
+
+    // ---- the end ----
+
+    /// Closes every session, as a server that goes away.
+    pub fn close_all(&mut self) {
+        for key in self.sessions.keys() {
+            let farewell = Farewell::Discard(Some(CloseCode::RESTART));
+            self.sessions.close(key, CloseReason::ServerShuttingDown, farewell);
+        }
+        self.settle();
+    }
+}

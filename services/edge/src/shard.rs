@@ -1,0 +1,226 @@
+//! One shard: a thread with its own runtime, its own sessions and its own application.
+//!
+//! A shard is a complete server; shards share nothing but their inboxes. Everything it owns is in one
+//! [`Core`], which its tasks borrow for one synchronous call at a time: nothing is ever borrowed over an await.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::MissedTickBehavior;
+
+use crate::ids::SessionId;
+use crate::inbox::{Inbox, Outlet, SendError};
+use crate::listener::Site;
+use crate::listener::accept;
+use crate::listener::forward::{Forwarded, Inspection};
+use crate::metrics::ShardMetrics;
+use crate::session::app::{SessionApp, Work};
+use crate::session::drive::Core;
+use crate::session::timers::TICK;
+use crate::transport::websocket;
+
+/// What one read takes at most.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What others have for a shard.
+#[derive(Debug)]
+pub enum ShardMessage<R> {
+    /// A client connection.
+    Accepted(std::net::TcpStream, SocketAddr),
+    /// Something for the application.
+    App(R),
+    /// An HTTP request whose session lives here.
+    Request(Forwarded),
+    /// The question whether a WebSocket may join a session that lives here.
+    Inspect(Inspection),
+    /// A WebSocket for a session that lives here, and what was read of it already.
+    Adopt(SessionId, std::net::TcpStream, Bytes),
+    /// The edge closes: end every session, then answer.
+    Close(oneshot::Sender<()>),
+}
+
+/// Where an application's tasks leave what they come back with.
+#[derive(Debug)]
+pub struct Completions<C> {
+    queue: Rc<RefCell<VecDeque<C>>>,
+    ready: Rc<Notify>,
+}
+
+impl<C> Clone for Completions<C> {
+    fn clone(&self) -> Self {
+        Completions { queue: self.queue.clone(), ready: self.ready.clone() }
+    }
+}
+
+impl<C> Default for Completions<C> {
+    fn default() -> Self {
+        Completions { queue: Rc::default(), ready: Rc::default() }
+    }
+}
+
+impl<C: 'static> Completions<C> {
+    /// Runs a task on the shard; what it returns becomes a call of the application.
+    pub fn spawn(&self, task: impl Future<Output = C> + 'static) {
+        let completions = self.clone();
+        spawn_local(async move {
+            let completion = task.await;
+            completions.queue.borrow_mut().push_back(completion);
+            completions.ready.notify_one();
+        });
+    }
+
+    async fn next(&self) -> C {
+        loop {
+            let next = self.queue.borrow_mut().pop_front();
+            match next {
+                Some(completion) => return completion,
+                None => self.ready.notified().await,
+            }
+        }
+    }
+}
+
+/// One shard, as its tasks see it.
+#[derive(Debug)]
+pub struct Shard<A: SessionApp> {
+    /// Which one this is.
+    pub index: usize,
+    /// What all shards serve.
+    pub site: Arc<Site>,
+    /// The inboxes of all shards, this one included.
+    pub outlets: Vec<Outlet<ShardMessage<A::Remote>>>,
+    /// The counters of this shard.
+    pub metrics: Arc<ShardMetrics>,
+    core: RefCell<Core<A>>,
+    read_buffer: RefCell<Box<[u8]>>,
+    work: Notify,
+    drained: Notify,
+}
+
+impl<A: SessionApp> Shard<A> {
+    /// Puts a shard together.
+    pub fn new(
+        index: usize,
+        site: Arc<Site>,
+        outlets: Vec<Outlet<ShardMessage<A::Remote>>>,
+        metrics: Arc<ShardMetrics>,
+        core: Core<A>,
+    ) -> Rc<Shard<A>> {
+        Rc::new(Shard {
+            index,
+            site,
+            outlets,
+            metrics,
+            core: RefCell::new(core),
+            read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
+            work: Notify::new(),
+            drained: Notify::new(),
+        })
+    }
+
+    /// Makes one call into what the shard owns, then sees to what the call has left to do.
+    pub fn with<T>(self: &Rc<Self>, call: impl FnOnce(&mut Core<A>) -> T) -> T {
+        let mut core = self.core.borrow_mut();
+        let outcome = call(core.at(Instant::now()));
+        let parting = core.sessions.take_parting();
+        let (has_work, is_full) = (core.has_work(), core.is_full());
+        drop(core);
+        for link in parting {
+            spawn_local(websocket::see_off(link));
+        }
+        if has_work {
+            self.work.notify_one();
+        }
+        if !is_full {
+            self.drained.notify_one();
+        }
+        outcome
+    }
+
+    /// As [`Shard::with`], with the buffer that all reads of the shard share.
+    pub fn with_read_buffer<T>(self: &Rc<Self>, call: impl FnOnce(&mut Core<A>, &mut [u8]) -> T) -> T {
+        let mut buffer = self.read_buffer.borrow_mut();
+        self.with(|core| call(core, &mut buffer))
+    }
+
+    /// Runs until the edge closes.
+    pub async fn run(
+        self: Rc<Self>,
+        mut inbox: Inbox<ShardMessage<A::Remote>>,
+        completions: Completions<A::Completion>,
+    ) {
+        spawn_local(self.clone().deliver());
+        spawn_local(self.clone().keep_time());
+        spawn_local(self.clone().complete(completions));
+        while let Some(message) = inbox.next().await {
+            match message {
+                ShardMessage::Accepted(stream, address) => accept::adopt(&self, stream, address),
+                ShardMessage::App(message) => {
+                    while self.core.borrow().is_full() {
+                        self.drained.notified().await;
+                    }
+                    self.with(|core| core.remote(message));
+                }
+                ShardMessage::Request(forwarded) => {
+                    spawn_local(forwarded.answer(self.clone()));
+                }
+                ShardMessage::Inspect(inspection) => inspection.answer(&self),
+                ShardMessage::Adopt(id, stream, left_over) => websocket::adopt(&self, id, stream, left_over),
+                ShardMessage::Close(done) => {
+                    self.with(Core::close_all);
+                    // What is left to say to clients leaves in the tasks that were just spawned.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Goes on with long deliveries, a slice at a time.
+    async fn deliver(self: Rc<Self>) {
+        loop {
+            self.work.notified().await;
+            while self.with(Core::work) == Work::More {
+                yield_now().await;
+            }
+        }
+    }
+
+    async fn complete(self: Rc<Self>, completions: Completions<A::Completion>) {
+        loop {
+            let completion = completions.next().await;
+            self.with(|core| core.completed(completion));
+        }
+    }
+
+    async fn keep_time(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.with(Core::tick);
+        }
+    }
+
+    /// Sends a message to the shard that owns a session; `None` when no such shard exists.
+    pub fn send_to(&self, shard: usize, message: ShardMessage<A::Remote>, bytes: usize) -> Option<()> {
+        match self.outlets.get(shard)?.send(message, bytes) {
+            Ok(()) => Some(()),
+            Err(SendError::Full(_) | SendError::Closed(_)) => None,
+        }
+    }
+
+    /// Wraps a stream from another thread for this shard's runtime.
+    pub fn register(&self, stream: std::net::TcpStream) -> Option<TcpStream> {
+        TcpStream::from_std(stream).ok()
+    }
+}

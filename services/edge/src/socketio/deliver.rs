@@ -1,0 +1,341 @@
+//! Actions and broadcasts, carried out in one order.
+//!
+//! Broadcasts that come one after the other are collected and delivered as one batch at the end of the shard's
+//! turn; anything else that touches a socket or a room ends the batch and waits until it is delivered. A long
+//! delivery goes on in slices, and until its end no later packet reaches any session.
+
+use std::sync::Arc;
+
+use engineio_proto::session::CloseReason;
+use smallvec::SmallVec;
+use socketio_proto::namespace::NamespacePath;
+use socketio_proto::packet::{AckId, Outgoing, PacketType};
+use socketio_proto::parser::text;
+
+use super::app::{ClientState, SocketIo};
+use super::peers::Remote;
+use super::socket::parse_name;
+use crate::outbox::wire::{Dialect, Wire};
+use crate::rooms::fan_out::{Broadcast, EncodedOnce, FanOut, OutPacket, SLICE, Selector, encode};
+use crate::rooms::index::SocketKey;
+use crate::session::app::Work;
+use crate::session::registry::{SessionKey, Sessions};
+use crate::upstream::{Action, Actions, Args, Reply};
+
+/// Broadcasts delivered in one walk.
+const BATCH_MAX: usize = 64;
+
+/// Something to carry out in order.
+#[derive(Debug)]
+pub enum Job {
+    /// Makes a socket and confirms its CONNECT; then its first actions.
+    Accept(SessionKey, NamespacePath, Actions),
+    /// Answers a CONNECT with CONNECT_ERROR.
+    Refuse(SessionKey, NamespacePath, String),
+    /// What an upstream wants done for a socket, then the acknowledgement.
+    Reply(SocketKey, smallvec::IntoIter<[Action; 1]>, Option<(AckId, Args)>),
+}
+
+impl Job {
+    /// What an upstream made of an event.
+    pub(super) fn reply(socket: SocketKey, ack_id: Option<AckId>, reply: Reply) -> Job {
+        // An acknowledgement that was asked for and not given stays open: the client's timeout tells it.
+        Job::Reply(socket, reply.actions.into_iter(), ack_id.zip(reply.ack))
+    }
+}
+
+impl SocketIo {
+    /// Carries out a job, now or after what must come before it.
+    pub(super) fn do_job(&mut self, sessions: &mut Sessions<ClientState>, job: Job) {
+        if self.jobs.is_empty() {
+            if let Some(rest) = self.run(sessions, job) {
+                self.jobs.push_front(rest);
+            }
+        } else {
+            self.jobs.push_back(job);
+        }
+    }
+
+    /// Whether something is under way that a packet to one socket must not overtake.
+    fn is_delivering(&self) -> bool {
+        self.fan_out.is_some() || !self.batch.is_empty()
+    }
+
+    /// Runs a job as far as it goes; the rest of it if it must wait.
+    fn run(&mut self, sessions: &mut Sessions<ClientState>, job: Job) -> Option<Job> {
+        match job {
+            Job::Accept(session, path, actions) => {
+                if self.is_delivering() {
+                    return Some(Job::Accept(session, path, actions));
+                }
+                let socket = self.accept(sessions, session, &path)?;
+                self.run(sessions, Job::Reply(socket, actions.into_iter(), None))
+            }
+            Job::Refuse(session, path, data) => {
+                if self.is_delivering() {
+                    return Some(Job::Refuse(session, path, data));
+                }
+                Self::send_refusal(sessions, session, &path, &data);
+                None
+            }
+            Job::Reply(socket, mut actions, ack) => {
+                while let Some(next) = actions.as_slice().first() {
+                    let must_wait = match next {
+                        Action::Broadcast { .. } => self.fan_out.is_some() || self.batch.len() >= BATCH_MAX,
+                        Action::Emit { .. } | Action::Join(_) | Action::Leave(_) | Action::Disconnect { .. } => {
+                            self.is_delivering()
+                        }
+                    };
+                    if must_wait {
+                        return Some(Job::Reply(socket, actions, ack));
+                    }
+                    if let Some(action) = actions.next() {
+                        self.act(sessions, socket, action);
+                    }
+                }
+                if ack.is_some() && self.is_delivering() {
+                    return Some(Job::Reply(socket, actions, ack));
+                }
+                if let Some((id, args)) = ack {
+                    self.emit(sessions, socket, PacketType::Ack, Some(id), &args, false);
+                }
+                None
+            }
+        }
+    }
+
+    fn act(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, action: Action) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        let namespace = socket.namespace;
+        match action {
+            Action::Emit { args, volatile, ack } => {
+                let ack_id = match ack {
+                    None => None,
+                    Some(token) => match self.expect_ack(key, namespace, token) {
+                        Some(id) => Some(id),
+                        None => return,
+                    },
+                };
+                self.emit(sessions, key, PacketType::Event, ack_id, &args, volatile);
+            }
+            Action::Broadcast { selector, args, volatile } => {
+                let session = socket.session;
+                let Some(path) = self.namespaces.path(namespace).cloned() else { return };
+                self.broadcast(sessions, session, path, selector, args, volatile);
+            }
+            Action::Join(room) => {
+                let may = self.with_view(key, |_, view| crate::upstream::Socket::may_join(view, &room));
+                if may != Some(true) {
+                    self.metrics.limit_hits.add(1);
+                } else if parse_name(self.namespaces.path(namespace).map_or("/", |path| path.as_str()), &room)
+                    .is_none_or(|id| !self.by_id.contains_key(&(namespace, id)))
+                {
+                    self.rooms.join(key, namespace, Some(&room));
+                    self.count();
+                }
+            }
+            Action::Leave(room) => {
+                if self.rooms.leave(key, namespace, &room) {
+                    self.count();
+                }
+            }
+            Action::Disconnect { close } => self.disconnect(sessions, key, close),
+        }
+    }
+
+    fn expect_ack(&mut self, key: SocketKey, namespace: u32, token: u64) -> Option<AckId> {
+        let max = self.bounds.acks_pending_max;
+        let id = self.namespaces.next_ack(namespace);
+        if !self.sockets.get_mut(key)?.acks.expect(id, token, max) {
+            self.metrics.limit_hits.add(1);
+            return None;
+        }
+        self.metrics.acks_pending.add(1);
+        Some(id)
+    }
+
+    /// Sends an event or an acknowledgement to one socket.
+    fn emit(
+        &mut self,
+        sessions: &mut Sessions<ClientState>,
+        key: SocketKey,
+        packet_type: PacketType,
+        ack_id: Option<AckId>,
+        args: &Args,
+        volatile: bool,
+    ) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        let Some(path) = self.namespaces.path(socket.namespace) else { return };
+        let packet = Outgoing {
+            packet_type,
+            namespace: path.as_str(),
+            ack_id,
+            data: &args.data,
+            attachments: &args.attachments,
+            binary: args.binary,
+        };
+        send(sessions, socket.session, socket.dialect, &packet, volatile);
+    }
+
+    /// Sends an event to rooms, here and on the other shards.
+    fn broadcast(
+        &mut self,
+        sessions: &mut Sessions<ClientState>,
+        cause: SessionKey,
+        namespace: NamespacePath,
+        selector: Selector,
+        args: Args,
+        volatile: bool,
+    ) {
+        let packet = OutPacket {
+            packet_type: PacketType::Event,
+            ack_id: None,
+            data: args.data,
+            attachments: args.attachments,
+            binary: args.binary,
+        };
+        let broadcast = Arc::new(Broadcast { namespace, selector, packet, volatile });
+        if !self.peers.broadcast(&broadcast, cause) {
+            sessions.pause(cause, true);
+        }
+        self.batch.push(EncodedOnce::new(broadcast));
+    }
+
+    /// A broadcast of another shard.
+    pub(super) fn take_remote(&mut self, message: Remote) {
+        match message {
+            Remote::Broadcast(broadcast) => self.batch.push(EncodedOnce::new(broadcast)),
+        }
+    }
+
+    /// Delivers what has been collected, in slices, and runs the jobs behind it.
+    pub(super) fn deliver(&mut self, sessions: &mut Sessions<ClientState>) -> Work {
+        let mut budget = SLICE;
+        while budget > 0 {
+            if self.fan_out.is_none() && !self.batch.is_empty() {
+                self.begin_fan_out();
+            }
+            if let Some(mut fan_out) = self.fan_out.take() {
+                budget -= self.deliver_slice(sessions, &mut fan_out, budget).min(budget);
+                if !fan_out.is_done() {
+                    self.fan_out = Some(fan_out);
+                }
+                continue;
+            }
+            let Some(job) = self.jobs.pop_front() else { return Work::Done };
+            budget -= 1;
+            if let Some(rest) = self.run(sessions, job) {
+                self.jobs.push_front(rest);
+            }
+        }
+        Work::More
+    }
+
+    fn begin_fan_out(&mut self) {
+        let rest = self.batch.split_off(self.batch.len().min(BATCH_MAX));
+        let batch = std::mem::replace(&mut self.batch, rest);
+        let targets: Vec<Vec<SocketKey>> =
+            batch.iter().map(|encoded| encoded.broadcast()).map(|broadcast| self.pick(broadcast)).collect();
+        self.metrics.broadcasts.add(batch.len() as u64);
+        self.metrics.deliveries.add(targets.iter().map(|targets| targets.len() as u64).sum());
+        self.fan_out = Some(FanOut::new(batch, targets));
+    }
+
+    /// Serves up to `budget` sockets; how many, and at least one.
+    fn deliver_slice(
+        &self,
+        sessions: &mut Sessions<ClientState>,
+        fan_out: &mut FanOut,
+        budget: usize,
+    ) -> usize {
+        let mut served = 0;
+        while served < budget {
+            let Some((key, packets)) = fan_out.pop() else { break };
+            served += 1;
+            let Some(socket) = self.sockets.get(key) else { continue };
+            let wires = packets
+                .iter()
+                .filter_map(|packet| Some((packet.wire(socket.dialect)?, packet.broadcast().volatile)));
+            let wires: SmallVec<[(&Wire, bool); 4]> = wires.collect();
+            if wires.len() > 1 && wires.iter().all(|(_, volatile)| !volatile) {
+                let wires: SmallVec<[&Wire; 4]> = wires.iter().map(|(wire, _)| *wire).collect();
+                sessions.send_wires(socket.session, &wires);
+            } else {
+                for (wire, volatile) in wires {
+                    sessions.send_wire(socket.session, volatile, wire);
+                }
+            }
+        }
+        served.max(1)
+    }
+
+    // ---- targets ----
+
+    /// The sockets that a broadcast is for, each once.
+    fn pick(&mut self, broadcast: &Broadcast) -> Vec<SocketKey> {
+        let Some(namespace) = self.namespaces.find(broadcast.namespace.as_str()) else { return Vec::new() };
+        let path = broadcast.namespace.as_str();
+        let Selector { rooms, except } = &broadcast.selector;
+        let everyone = self.rooms.find(namespace, None);
+        match (rooms.as_slice(), except.as_slice()) {
+            ([], []) => return everyone.map(|room| self.rooms.members(room).collect()).unwrap_or_default(),
+            ([room], []) => return self.in_room(namespace, path, room).collect(),
+            _ => {}
+        }
+        let mut marks = std::mem::take(&mut self.marks);
+        self.pick = self.pick.wrapping_add(1);
+        if self.pick == 0 {
+            marks.clear();
+            self.pick = 1;
+        }
+        let pick = self.pick;
+        let mut is_first = |socket: SocketKey| {
+            let index = socket.index as usize;
+            if marks.len() <= index {
+                marks.resize(index + 1, 0);
+            }
+            marks.get_mut(index).is_some_and(|mark| std::mem::replace(mark, pick) != pick)
+        };
+        for name in except {
+            self.in_room(namespace, path, name).for_each(|socket| {
+                is_first(socket);
+            });
+        }
+        let mut targets = Vec::new();
+        if rooms.is_empty() {
+            let all = everyone.into_iter().flat_map(|room| self.rooms.members(room));
+            targets.extend(all.filter(|socket| is_first(*socket)));
+        }
+        for name in rooms {
+            targets.extend(self.in_room(namespace, path, name).filter(|socket| is_first(*socket)));
+        }
+        self.marks = marks;
+        targets
+    }
+
+    /// The members of a room, or the socket whose own room it is.
+    fn in_room(&self, namespace: u32, path: &str, name: &str) -> impl Iterator<Item = SocketKey> {
+        let own = parse_name(path, name).and_then(|id| self.by_id.get(&(namespace, id)).copied());
+        let room = if own.is_some() { None } else { self.rooms.find(namespace, Some(name)) };
+        own.into_iter().chain(room.into_iter().flat_map(|room| self.rooms.members(room)))
+    }
+}
+
+/// Sends a packet to one session.
+pub(super) fn send(
+    sessions: &mut Sessions<ClientState>,
+    session: SessionKey,
+    dialect: Dialect,
+    packet: &Outgoing<'_>,
+    volatile: bool,
+) {
+    if !dialect.msgpack && !packet.is_binary() {
+        sessions.send_text(session, volatile, |out| text::encode(packet, out));
+    } else if let Some(wire) = encode(packet, dialect) {
+        sessions.send_wire(session, volatile, &wire);
+    } else {
+        // Only JSON that a webhook or an embedder made up can end here: clients' packets were checked.
+        tracing::debug!("a packet cannot be written in its client's format");
+        sessions.close(session, CloseReason::ForcedServerClose, crate::session::registry::Farewell::Flush);
+    }
+}

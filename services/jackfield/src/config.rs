@@ -1,0 +1,101 @@
+//! The sections joined into one configuration, and what follows from a subcommand.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use edge::config::{EdgeConfig, UpstreamConfig, UpstreamKind};
+use ops::admin::OpsConfig;
+use ops::config::load::{Loaded, Sources, load};
+use ops::config::schema::one_of;
+use ops::telemetry::LogConfig;
+use ops::{config_choice, config_section};
+
+use crate::Failure;
+
+/// Where the ops listener of `jackfield edge` is unless told otherwise: probes come from outside its container.
+const EDGE_OPS_LISTEN: ([u8; 4], u16) = ([0, 0, 0, 0], 9090);
+
+config_choice! {
+    /// The external system that carries events between nodes.
+    pub(crate) enum BrokerKind {
+        /// None: this process is the whole cluster.
+        Memory = "memory",
+    }
+}
+
+config_section! {
+    /// What carries events between nodes.
+    pub(crate) struct BrokerConfig {
+        /// The broker: `memory` is this process alone.
+        /// The subcommand `edge` wants it given explicitly.
+        pub(crate) kind: BrokerKind = BrokerKind::Memory,
+    }
+}
+
+config_section! {
+    /// Configuration of Jackfield.
+    pub(crate) struct GatewayConfig {
+        /// The process that holds client connections.
+        pub(crate) edge: EdgeConfig = EdgeConfig::default(),
+        /// Where client events go.
+        pub(crate) upstream: UpstreamConfig = UpstreamConfig::default(),
+        /// What carries events between nodes.
+        pub(crate) broker: BrokerConfig = BrokerConfig::default(),
+        /// The listener for those who run the gateway.
+        pub(crate) ops: OpsConfig = OpsConfig::default(),
+        /// Log lines.
+        pub(crate) log: LogConfig = LogConfig::default(),
+    }
+}
+
+/// Which process this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Everything in one process, ready to try.
+    Serve,
+    /// One edge of a deployment.
+    Edge,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Serve => "serve",
+            Self::Edge => "edge",
+        })
+    }
+}
+
+/// Loads the configuration of a process; an edge must be told its broker and its upstream.
+pub(crate) fn load_for(mode: Mode, sources: &Sources) -> Result<GatewayConfig, Failure> {
+    let mut loaded: Loaded<GatewayConfig> = load(sources)?;
+    match mode {
+        Mode::Serve => {}
+        Mode::Edge => {
+            require_choices(&loaded)?;
+            if loaded.origin("ops.listen").is_none() {
+                loaded.config.ops.listen = SocketAddr::from(EDGE_OPS_LISTEN);
+            }
+        }
+    }
+    Ok(loaded.config)
+}
+
+/// A deployed edge must not fall into the demo by an omission.
+fn require_choices(loaded: &Loaded<GatewayConfig>) -> Result<(), Failure> {
+    let choices = [("broker.kind", BrokerKind::NAMES), ("upstream.kind", UpstreamKind::NAMES)];
+    let missing: Vec<_> = choices.into_iter().filter(|(key, _)| loaded.origin(key).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<_> = missing.iter().map(|(key, names)| format!("{key} ({})", one_of(names))).collect();
+    let example: Vec<_> = missing
+        .iter()
+        .filter_map(|(key, names)| names.last().map(|name| format!("--set {key}={name}")))
+        .collect();
+    Err(Failure::Usage(format!(
+        "jackfield edge must be told {}; for example {}",
+        named.join(" and "),
+        example.join(" ")
+    )))
+}
