@@ -138,9 +138,10 @@ async fn text_that_is_not_utf8_is_refused() {
 
 #[tokio::test]
 async fn messages_above_the_limit_are_refused_by_their_header_alone() {
-    check_closes("one frame", &frame_header(0x81, 1_000_001), 1009).await;
-    check_closes("an absurd length", &frame_header(0x81, usize::MAX >> 1), 1009).await;
-    let pieces = [frame(0x01, &[b'4'; 600_000]), frame_header(0x80, 400_001)].concat();
+    let header = |first: u8, length: usize| [frame_header(first, length), vec![0; 4]].concat();
+    check_closes("one frame", &header(0x81, 1_000_001), 1009).await;
+    check_closes("an absurd length", &header(0x81, usize::MAX >> 1), 1009).await;
+    let pieces = [frame(0x01, &[b'4'; 600_000]), header(0x80, 400_001)].concat();
     check_closes("the sum of fragments", &pieces, 1009).await;
 }
 

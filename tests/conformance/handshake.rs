@@ -73,6 +73,7 @@ async fn version_3_binary_payload_of_an_open_packet_as_long_as_the_recorded_one(
         "edge.eio3_payloads=binary",
         "edge.allow_upgrades=false",
         "edge.payload_bytes_max=10000000",
+        "edge.limits.packet_bytes_max=40000000",
         "edge.ping_timeout_ms=200000",
     ]);
     let reply = handshake(&server, "EIO=3&transport=polling").await;

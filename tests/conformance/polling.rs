@@ -211,6 +211,24 @@ async fn oversized_post_is_refused_and_the_session_survives() {
 }
 
 #[tokio::test]
+async fn refusal_of_a_large_post_reaches_a_client_that_is_still_sending() {
+    let server = Server::socketio(&[]);
+    let session = server.polling("EIO=4").await;
+    let body = vec![b'4'; 3_000_000];
+    for (query, status) in [(session.query(), 413), ("EIO=4&transport=polling&sid=nobody".to_owned(), 400)] {
+        for _ in 0..5 {
+            let mut connection = server.connect().await;
+            connection
+                .try_write(&Request::post(&server.target(&query), body.as_slice()).bytes(server.port()))
+                .await;
+            let reply = connection.reply_or_end().await;
+            assert_eq!(reply.map(|reply| reply.status), Some(status));
+        }
+    }
+    session.join().await;
+}
+
+#[tokio::test]
 async fn oversized_chunked_post_is_refused_and_the_session_survives() {
     let server = Server::socketio(&["edge.payload_bytes_max=2000"]);
     let session = server.polling("EIO=4").await;

@@ -28,7 +28,7 @@ config_section! {
     /// What this program can be told.
     pub struct EchoConfig {
         /// The process that holds client connections.
-        pub edge: EdgeConfig = EdgeConfig { path: "/engine.io".to_owned(), ..EdgeConfig::default() },
+        pub edge: EdgeConfig = EdgeConfig::default(),
     }
 }
 
@@ -108,7 +108,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let sources = Sources::of_process(None, Arguments::parse().settings);
+    let mut settings = vec!["edge.path=/engine.io".to_owned()];
+    settings.extend(Arguments::parse().settings);
+    let sources = Sources::of_process(None, settings);
     let config = load::<EchoConfig>(&sources)?.config.edge;
     let path = config.path.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
