@@ -70,8 +70,17 @@ async fn cancelled_poll_closes_the_session() {
         let server = Server::engineio(&[]);
         let session = server.polling(version).await;
         drop(session.park().await);
-        server.settle().await;
-        session.expect_gone().await;
+        session.ends().await;
+    }
+}
+
+#[tokio::test]
+async fn poll_whose_client_leaves_at_once_closes_the_session() {
+    let server = Server::engineio(&[]);
+    for _ in 0..20 {
+        let session = server.polling("EIO=4").await;
+        drop(server.start(Request::get(&server.target(&session.query()))).await);
+        session.ends().await;
     }
 }
 

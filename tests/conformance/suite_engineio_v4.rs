@@ -122,8 +122,7 @@ async fn polling_closes_upon_a_cancelled_poll() {
     let server = server();
     let session = server.polling("EIO=4").await;
     drop(session.park().await);
-    server.settle().await;
-    session.expect_gone().await;
+    session.ends().await;
 }
 
 #[tokio::test]

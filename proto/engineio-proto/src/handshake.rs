@@ -16,8 +16,8 @@ const SID_BYTES_MAX: usize = 128;
 /// wins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// `EIO`.
-    pub eio: ProtocolVersion,
+    /// `EIO`; `None` when it is missing or no revision, which are both [`ErrorCode::UnsupportedProtocolVersion`].
+    pub eio: Option<ProtocolVersion>,
     /// `transport`; `None` when it is missing or not one of ours, which are both
     /// [`ErrorCode::TransportUnknown`].
     pub transport: Option<TransportKind>,
@@ -34,7 +34,7 @@ impl Query {
     /// Reads a query string, without its `?`. Never fails: what is not understood is ignored.
     pub fn parse(raw_query: &str) -> Self {
         let mut query = Self {
-            eio: ProtocolVersion::from_query(None),
+            eio: None,
             transport: None,
             sid: None,
             jsonp: None,
@@ -43,7 +43,7 @@ impl Query {
         for (name, raw) in urlencoded::pairs(raw_query.as_bytes()) {
             let value = || urlencoded::decode_text(raw);
             match &*urlencoded::decode(name) {
-                b"EIO" => query.eio = ProtocolVersion::from_query(Some(&value())),
+                b"EIO" => query.eio = ProtocolVersion::from_query(&value()),
                 b"transport" => query.transport = TransportKind::parse(&value()),
                 b"sid" => query.sid = Some(cut(&value(), SID_BYTES_MAX)).filter(|sid| !sid.is_empty()),
                 b"j" => query.jsonp = Some(jsonp::index(&value())),
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_usual_query_is_read() {
         let query = Query::parse("EIO=4&transport=polling&t=N8hyd6w&sid=lv_VI97HAXpY6yYWAAAC");
-        assert_eq!(query.eio, ProtocolVersion::V4);
+        assert_eq!(query.eio, Some(ProtocolVersion::V4));
         assert_eq!(query.transport, Some(TransportKind::Polling));
         assert_eq!(query.sid.as_deref(), Some("lv_VI97HAXpY6yYWAAAC"));
         assert_eq!(query.jsonp, None);
@@ -180,7 +180,7 @@ mod tests {
     fn the_last_duplicate_wins_and_names_are_decoded() {
         let query =
             Query::parse("EIO=4&EIO=3&transport=x&transport=%77ebsocket&%73id=a+b&sid=c%2Bd&b64=1&b64=");
-        assert_eq!(query.eio, ProtocolVersion::V3);
+        assert_eq!(query.eio, Some(ProtocolVersion::V3));
         assert_eq!(query.transport, Some(TransportKind::WebSocket));
         assert_eq!(query.sid.as_deref(), Some("c+d"));
         assert!(!query.base64);
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn nothing_is_read_from_nothing() {
         let expected =
-            Query { eio: ProtocolVersion::V3, transport: None, sid: None, jsonp: None, base64: false };
+            Query { eio: None, transport: None, sid: None, jsonp: None, base64: false };
         for raw in ["", "&&&", "=", "%", "eio=4&Transport=polling&SID=x", "?EIO=4"] {
             assert_eq!(Query::parse(raw), expected, "{raw:?}");
         }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::http::Connection;
 use super::server::json_after;
-use super::{Reply, Request, Server};
+use super::{Reply, Request, Server, soon};
 
 /// A polling session. Requests go out on a connection each, as browsers may do.
 #[derive(Debug)]
@@ -80,6 +80,13 @@ impl<'s> Polling<'s> {
     /// Expects the session to be gone.
     pub(crate) async fn expect_gone(&self) {
         self.poll().await.expect(400, r#"{"code":1,"message":"Session ID unknown"}"#);
+    }
+
+    /// Waits until the session is gone. It is asked by posts, since a poll would end it itself.
+    pub(crate) async fn ends(&self) {
+        let noop = join(&["6"], self.v3);
+        soon("the session ends", async { while self.post(noop.as_str()).await.status == 200 {} }).await;
+        self.expect_gone().await;
     }
 
     /// Joins `/` over polling and reads the demo's first event; protocol 5.

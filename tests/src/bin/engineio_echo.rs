@@ -5,6 +5,7 @@
 //! `engineio-echo --set edge.listen=127.0.0.1:3100` takes the gateway's own keys.
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,11 @@ use edge::session::app::{Handshake, Message, SessionApp, Work};
 use edge::session::registry::{SessionKey, Sessions};
 use engineio_proto::WirePacket;
 use engineio_proto::session::CloseReason;
+use ops::admin::{Admin, OpsConfig, Pages, Readiness};
 use ops::config::load::{Sources, load};
 use ops::config_section;
 use ops::signals::StopSignals;
+use tokio::task::{LocalSet, spawn_local};
 
 /// How long sessions may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -29,6 +32,8 @@ config_section! {
     pub struct EchoConfig {
         /// The process that holds client connections.
         pub edge: EdgeConfig = EdgeConfig::default(),
+        /// The ops listener.
+        pub ops: OpsConfig = OpsConfig::default(),
     }
 }
 
@@ -59,7 +64,8 @@ impl SessionApp for Echo {
                 sessions.send_text(session, false, |out| out.extend_from_slice(text.as_bytes()));
             }
             Message::Binary(bytes) => {
-                let Some((version, base64)) = sessions.get(session).map(|found| (found.version(), found.base64()))
+                let Some((version, base64)) =
+                    sessions.get(session).map(|found| (found.version(), found.base64()))
                 else {
                     return;
                 };
@@ -111,20 +117,29 @@ fn run() -> anyhow::Result<()> {
     let mut settings = vec!["edge.path=/engine.io".to_owned()];
     settings.extend(Arguments::parse().settings);
     let sources = Sources::of_process(None, settings);
-    let config = load::<EchoConfig>(&sources)?.config.edge;
-    let path = config.path.clone();
+    let config = load::<EchoConfig>(&sources)?.config;
+    let path = config.edge.path.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut signals = runtime.block_on(async { StopSignals::install() })?;
-    let edge = Edge::start_with_app(config, false, |_| Echo)?;
-    show_banner(&format!("http://{}", edge.local_addr()), &path);
-    runtime.block_on(signals.next());
+    let (mut signals, admin) =
+        runtime.block_on(async { anyhow::Ok((StopSignals::install()?, Admin::bind(&config.ops).await?)) })?;
+    let edge = Edge::start_with_app(config.edge, false, |_| Echo)?;
+    let readiness = Readiness::unready("starting");
+    readiness.set_ready();
+    let metrics = edge.metrics();
+    let pages = Pages { readiness, metrics: Box::new(move || metrics.render()), config: String::new() };
+    show_banner(edge.local_addr(), admin.local_addr(), &path);
+    LocalSet::new().block_on(&runtime, async {
+        spawn_local(admin.serve(pages));
+        signals.next().await
+    });
     edge.close(CLOSE_WITHIN);
     Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the banner is what this program prints")]
-fn show_banner(url: &str, path: &str) {
+fn show_banner(clients: SocketAddr, ops: SocketAddr, path: &str) {
     println!("engineio-echo");
-    println!("  clients  {url}");
-    println!("  next     connect an Engine.IO client to {url}{path}/");
+    println!("  clients  http://{clients}");
+    println!("  ops      http://{ops}");
+    println!("  next     connect an Engine.IO client to http://{clients}{path}/");
 }

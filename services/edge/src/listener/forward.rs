@@ -28,6 +28,8 @@ impl Forwarded {
     pub async fn answer<A: SessionApp>(self, shard: Rc<Shard<A>>) {
         let Forwarded { request, mut reply } = self;
         let answer = tokio::select! {
+            // In this order: a poll whose client has gone already must still reach its session, to end it.
+            biased;
             answer = polling::answer(shard, request) => answer,
             () = reply.closed() => return,
         };
@@ -70,7 +72,7 @@ fn not_now<A: SessionApp>(shard: &Shard<A>, owner: usize) -> Reply {
 #[derive(Debug)]
 pub struct Inspection {
     id: SessionId,
-    version: ProtocolVersion,
+    version: Option<ProtocolVersion>,
     address: std::net::IpAddr,
     reply: oneshot::Sender<Result<(), ErrorCode>>,
 }
@@ -90,7 +92,7 @@ impl Inspection {
 pub async fn inspect<A: SessionApp>(
     shard: &Rc<Shard<A>>,
     id: SessionId,
-    version: ProtocolVersion,
+    version: Option<ProtocolVersion>,
     address: std::net::IpAddr,
 ) -> Result<(), ErrorCode> {
     let owner = id.shard();
@@ -110,7 +112,7 @@ pub async fn inspect<A: SessionApp>(
 fn inspect_here<A: SessionApp>(
     shard: &Rc<Shard<A>>,
     id: SessionId,
-    version: ProtocolVersion,
+    version: Option<ProtocolVersion>,
     address: std::net::IpAddr,
 ) -> Result<(), ErrorCode> {
     shard.with(|core| {
@@ -119,7 +121,7 @@ fn inspect_here<A: SessionApp>(
         if shard.site.is_foreign_address(session, address) {
             return Err(ErrorCode::SessionIdUnknown);
         }
-        if session.version() != version {
+        if version != Some(session.version()) {
             return Err(ErrorCode::BadRequest);
         }
         Ok(())

@@ -205,10 +205,11 @@ fn verify(
     if mismatch {
         return Err(ErrorCode::BadRequest);
     }
-    if query.eio == ProtocolVersion::V3 && !site.config.eio3 {
-        return Err(ErrorCode::UnsupportedProtocolVersion);
+    match query.eio {
+        Some(ProtocolVersion::V4) => Ok(None),
+        Some(ProtocolVersion::V3) if site.config.eio3 => Ok(None),
+        Some(ProtocolVersion::V3) | None => Err(ErrorCode::UnsupportedProtocolVersion),
     }
-    Ok(None)
 }
 
 fn refuse<A: SessionApp>(shard: &Shard<A>, code: ErrorCode, is_websocket: bool) -> Reply {
@@ -260,20 +261,21 @@ fn open_request<A: SessionApp>(
         let value = text_header(headers, name.as_str())?;
         Some((name.to_lowercase().into(), value.into()))
     });
+    let version = query.eio?;
     let id = shard.with(|core| core.sessions.ids().session_id());
     if let Err(error) = &id {
         tracing::error!(%error, "no random numbers for a session id");
     }
     Some(OpenRequest {
         id: id.ok()?,
-        version: query.eio,
+        version,
         base64: query.base64 || query.jsonp.is_some(),
         offer_upgrade: transport == TransportKind::Polling
             && config.allow_upgrades
             && config.allows(TransportName::Websocket),
         address: client.address,
         handshake: Handshake {
-            version: query.eio,
+            version,
             time: SystemTime::now(),
             address: client.address,
             secure,

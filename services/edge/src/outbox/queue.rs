@@ -16,6 +16,8 @@ use super::slow_consumer::Backlog;
 
 /// Buffers handed to the kernel in one call.
 const SLICES_MAX: usize = 64;
+/// What an entry costs besides its bytes. Counted, or a flood of tiny frames would hold many times its size.
+const ENTRY_BYTES: usize = 64;
 
 /// Frames that a WebSocket has not taken yet.
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ pub enum Written {
 }
 
 impl FrameQueue {
-    /// Bytes that wait.
+    /// Bytes that wait, with what keeping them costs; zero when nothing waits.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -57,7 +59,7 @@ impl FrameQueue {
     /// # Errors
     /// What the stream reports; it is of no use after that.
     pub fn send(&mut self, stream: &TcpStream, frame: &[u8], now: Instant) -> io::Result<Written> {
-        let rest = if self.bytes == 0 { write_now(stream, frame)? } else { frame };
+        let rest = if self.frames.is_empty() { write_now(stream, frame)? } else { frame };
         if rest.is_empty() {
             return Ok(Written::All);
         }
@@ -72,7 +74,7 @@ impl FrameQueue {
     /// # Errors
     /// As [`FrameQueue::send`].
     pub fn send_shared(&mut self, stream: &TcpStream, frame: &Bytes, now: Instant) -> io::Result<Written> {
-        let rest = if self.bytes == 0 { write_now(stream, frame)?.len() } else { frame.len() };
+        let rest = if self.frames.is_empty() { write_now(stream, frame)?.len() } else { frame.len() };
         if rest == 0 {
             return Ok(Written::All);
         }
@@ -83,10 +85,13 @@ impl FrameQueue {
 
     /// Queues a frame without trying the stream.
     pub fn push(&mut self, frame: Bytes, now: Instant) {
-        if self.bytes == 0 {
+        if frame.is_empty() {
+            return;
+        }
+        if self.frames.is_empty() {
             self.progress_at = Some(now);
         }
-        self.bytes += frame.len();
+        self.bytes += frame.len() + ENTRY_BYTES;
         self.frames.push_back(frame);
     }
 
@@ -95,7 +100,7 @@ impl FrameQueue {
     /// # Errors
     /// As [`FrameQueue::send`].
     pub fn flush(&mut self, stream: &TcpStream, now: Instant) -> io::Result<Written> {
-        while self.bytes > 0 {
+        while !self.frames.is_empty() {
             let mut slices: SmallVec<[io::IoSlice<'_>; SLICES_MAX]> = SmallVec::new();
             slices.extend(self.frames.iter().take(SLICES_MAX).map(|frame| io::IoSlice::new(frame)));
             match stream.try_write_vectored(&slices) {
@@ -134,9 +139,10 @@ impl FrameQueue {
             }
             taken -= front.len();
             self.started = false;
+            self.bytes = self.bytes.saturating_sub(ENTRY_BYTES);
             self.frames.pop_front();
         }
-        if self.bytes == 0 {
+        if self.frames.is_empty() {
             *self = FrameQueue::default();
         }
     }
@@ -160,7 +166,7 @@ pub struct PacketQueue {
 }
 
 impl PacketQueue {
-    /// Bytes that wait.
+    /// Bytes that wait, with what keeping them costs; zero when nothing waits.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -185,7 +191,7 @@ impl PacketQueue {
         if self.groups.is_empty() {
             self.progress_at = Some(now);
         }
-        self.bytes += group.iter().map(WirePacket::len).sum::<usize>();
+        self.bytes += cost(&group);
         self.groups.push_back(group);
     }
 
@@ -197,7 +203,7 @@ impl PacketQueue {
             if !packets.is_empty() && packets.len() + group.len() > packets_max {
                 break;
             }
-            self.bytes = self.bytes.saturating_sub(group.iter().map(WirePacket::len).sum());
+            self.bytes = self.bytes.saturating_sub(cost(group));
             packets.extend(self.groups.pop_front().into_iter().flatten());
         }
         self.progress_at = Some(now);
@@ -211,6 +217,10 @@ impl PacketQueue {
     pub fn take_all(&mut self) -> impl Iterator<Item = SmallVec<[WirePacket; 1]>> + use<> {
         std::mem::take(self).groups.into_iter()
     }
+}
+
+fn cost(group: &[WirePacket]) -> usize {
+    group.iter().map(|packet| packet.len() + ENTRY_BYTES).sum()
 }
 
 fn backlog(bytes: usize, progress_at: Option<Instant>, now: Instant) -> Backlog {
@@ -238,7 +248,7 @@ mod tests {
         for parts in [1, 11, 4, 1, 30, 1] {
             queue.push(group(parts), now);
         }
-        assert_eq!(queue.bytes(), 2 * 48);
+        assert_eq!(queue.bytes(), (2 + ENTRY_BYTES) * 48);
         let mut taken = Vec::new();
         while !queue.is_empty() {
             taken.push(queue.take(16, now).len());
@@ -256,7 +266,7 @@ mod tests {
         queue.push(Bytes::from_static(b"abcdef"), start);
         assert_eq!(queue.backlog(later).stalled_for.as_secs(), 9);
         queue.advance(2, later);
-        assert_eq!((queue.bytes(), queue.backlog(later).stalled_for.as_secs()), (4, 0));
+        assert_eq!((queue.bytes(), queue.backlog(later).stalled_for.as_secs()), (4 + ENTRY_BYTES, 0));
         queue.advance(4, later);
         assert_eq!((queue.bytes(), queue.progress_at()), (0, None));
         let _: SmallVec<[WirePacket; 1]> = smallvec![text("2")];

@@ -151,10 +151,11 @@ impl<A: SessionApp> Core<A> {
         Some(key)
     }
 
-    /// The packets that the response to a polling handshake carries: the open packet and, when the application
-    /// answered at once, what follows it.
+    /// The packets that the response to a polling handshake carries: the open packet and, in EIO3 when the
+    /// application answered at once, the CONNECT of `/`. What follows waits for the first poll.
     pub fn take_handshake_packets(&mut self, key: SessionKey) -> Vec<WirePacket> {
-        self.sessions.take_packets(key)
+        const OPEN_AND_CONNECT: usize = 2;
+        self.sessions.take_packets(key, OPEN_AND_CONNECT)
     }
 
     // ---- polling ----
@@ -178,7 +179,7 @@ impl<A: SessionApp> Core<A> {
     pub fn begin_post(&mut self, key: SessionKey) -> bool {
         let free = self.sessions.begin_post(key);
         if !free {
-            self.sessions.close(key, CloseReason::TransportError, Farewell::Flush);
+            self.sessions.close(key, CloseReason::TransportError, Farewell::Discard(None));
             self.settle();
         }
         free
@@ -198,7 +199,7 @@ impl<A: SessionApp> Core<A> {
             return Posted::Taken;
         };
         if form == BodyForm::Octets && version == eio::ProtocolVersion::V4 {
-            self.sessions.close(key, CloseReason::TransportError, Farewell::Flush);
+            self.sessions.close(key, CloseReason::TransportError, Farewell::Discard(None));
             self.settle();
             return Posted::InvalidContent;
         }
@@ -210,7 +211,7 @@ impl<A: SessionApp> Core<A> {
             self.packet(key, TransportKind::Polling, &packet);
         }
         if decoded.error.is_some() && !self.is_over(key) {
-            self.sessions.close(key, CloseReason::ParseError, Farewell::Flush);
+            self.sessions.close(key, CloseReason::ParseError, Farewell::Discard(None));
         }
         self.after_input(key, 0);
         Posted::Taken

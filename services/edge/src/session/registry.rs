@@ -385,10 +385,16 @@ impl<S> Sessions<S> {
     /// Queues a finished frame on a link, outside the packet order of its session (pongs).
     pub(crate) fn send_frame(&mut self, key: SessionKey, id: LinkId, frame: &[u8]) {
         let now = self.now;
+        let Some((before, true)) = self.may_send(key, frame.len(), false) else { return };
         let Some(session) = self.get_mut(key) else { return };
-        let before = session.backlog(now).bytes;
         let is_carrier = matches!(&session.carrier, Carrier::WebSocket(link) if link.id == id);
+        let slow = self.settings.slow;
         let Some(link) = self.link_mut(key, id) else { return };
+        if slow_consumer::decide(link.queue.backlog(now), frame.len(), false, &slow) == Verdict::Close {
+            self.drop_candidate(key, Some(CloseCode::TRY_AGAIN_LATER));
+            self.candidate_lost(key);
+            return;
+        }
         let outcome = link.queue.send(&link.stream, frame, now);
         let after = link.queue.bytes();
         if is_carrier {
@@ -490,12 +496,9 @@ impl<S> Sessions<S> {
     /// Sends a control packet of the session's machine.
     pub(crate) fn send_control(&mut self, key: SessionKey, via: TransportKind, packet: WirePacket) {
         let now = self.now;
+        let Some((before, true)) = self.may_send(key, packet.len(), false) else { return };
         let Some(session) = self.get_mut(key) else { return };
-        if session.ended {
-            return;
-        }
         let (version, base64) = (session.machine.version(), session.base64);
-        let before = session.backlog(now).bytes;
         match (&mut session.carrier, via) {
             (Carrier::Polling(polling), TransportKind::Polling) => {
                 if packet == WirePacket::control(PacketType::Noop) {
@@ -677,7 +680,7 @@ impl<S> Sessions<S> {
             return Some(Poll::Packets(packets));
         }
         if polling.parked.is_some() {
-            self.close(key, CloseReason::TransportError, Farewell::Flush);
+            self.close(key, CloseReason::TransportError, Farewell::Discard(None));
             return Some(Poll::Overlap);
         }
         if !polling.queue.is_empty() {
@@ -699,9 +702,9 @@ impl<S> Sessions<S> {
         polling.polls == poll && polling.parked.take().is_some()
     }
 
-    /// Takes what waits, for the response to the handshake itself.
-    pub(crate) fn take_packets(&mut self, key: SessionKey) -> Vec<WirePacket> {
-        let (now, packets_max) = (self.now, self.settings.poll_packets_max);
+    /// Takes up to `packets_max` packets that wait.
+    pub(crate) fn take_packets(&mut self, key: SessionKey, packets_max: usize) -> Vec<WirePacket> {
+        let now = self.now;
         let Some(session) = self.get_mut(key) else { return Vec::new() };
         let before = session.backlog(now).bytes;
         let Carrier::Polling(polling) = &mut session.carrier else { return Vec::new() };

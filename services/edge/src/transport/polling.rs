@@ -9,7 +9,7 @@ use bytes::Bytes;
 use engineio_proto as eio;
 use engineio_proto::handshake::{ErrorCode, Query};
 use engineio_proto::payload::{self, BodyForm, jsonp};
-use engineio_proto::{TransportKind, WirePacket};
+use engineio_proto::{ProtocolVersion, TransportKind, WirePacket};
 use tokio::sync::oneshot;
 
 use super::reply::Reply;
@@ -56,8 +56,12 @@ pub enum PostBody {
 
 /// Answers a request of a session that lives on this shard.
 pub async fn answer<A: SessionApp>(shard: Rc<Shard<A>>, request: PollRequest) -> Reply {
+    let mut request = request;
     let key = match find(&shard, &request) {
-        Ok(key) => key,
+        Ok((key, base64)) => {
+            request.query.base64 |= base64;
+            key
+        }
         Err(code) => return Reply::error(code),
     };
     match request.method {
@@ -67,8 +71,8 @@ pub async fn answer<A: SessionApp>(shard: Rc<Shard<A>>, request: PollRequest) ->
     }
 }
 
-/// The session that a request names, if the request may use it.
-fn find<A: SessionApp>(shard: &Rc<Shard<A>>, request: &PollRequest) -> Result<SessionKey, ErrorCode> {
+/// The session that a request names, if the request may use it, and whether its handshake asked for base64.
+fn find<A: SessionApp>(shard: &Rc<Shard<A>>, request: &PollRequest) -> Result<(SessionKey, bool), ErrorCode> {
     shard.with(|core| {
         let key = core.sessions.find(request.id).ok_or(ErrorCode::SessionIdUnknown)?;
         let session = core.sessions.get(key).ok_or(ErrorCode::SessionIdUnknown)?;
@@ -79,11 +83,11 @@ fn find<A: SessionApp>(shard: &Rc<Shard<A>>, request: &PollRequest) -> Result<Se
             return Err(ErrorCode::SessionIdUnknown);
         }
         if !session.has_ended() && session.machine.transport() != TransportKind::Polling
-            || session.version() != request.query.eio
+            || request.query.eio != Some(session.version())
         {
             return Err(ErrorCode::BadRequest);
         }
-        Ok(key)
+        Ok((key, session.base64()))
     })
 }
 
@@ -125,9 +129,10 @@ impl<A: SessionApp> Drop for ParkedGuard<A> {
 
 /// Writes packets in the form that the client reads.
 pub fn payload_reply<A: SessionApp>(shard: &Shard<A>, query: &Query, packets: &[WirePacket]) -> Reply {
+    let version = query.eio.unwrap_or(ProtocolVersion::V4);
     let always_binary = shard.site.config.eio3_payloads == Eio3Payloads::Binary;
     let base64 = query.base64 || query.jsonp.is_some();
-    let form = payload::choose_form(query.eio, base64, always_binary, packets);
+    let form = payload::choose_form(version, base64, always_binary, packets);
     let body = payload::encode(form, packets);
     let body = match &query.jsonp {
         None => body,
