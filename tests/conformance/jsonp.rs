@@ -48,7 +48,7 @@ async fn version_3_session_speaks_jsonp() {
     let server = Server::socketio(&[]);
     let (query, payload) = open(&server, 3, "7").await;
     assert!(payload.starts_with("118:0{") && payload.ends_with("}2:40"), "{payload}");
-    assert_eq!(unwrap(&server.get(&query).await, "7"), r#"14:42["auth",{}]"#);
+    assert_eq!(unwrap(&server.get(&query).await, "7"), r#"13:42["auth",{}]"#);
     let reply = post(&server, &query, &form("21:42[\"message\",\"a\\nb€\"]")).await;
     reply.expect(200, "ok");
     assert_eq!(reply.header("content-type"), Some("text/html"));

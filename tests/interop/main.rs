@@ -16,9 +16,10 @@ fn javascript(client: &str, transport: &str, parser: &[&str]) {
 }
 
 /// The Python client sometimes ends its writing thread before it has sent the packet that closes the session, and then
-/// waits for its pending poll, which the next ping ends. Hence pings come often here.
+/// waits for its pending poll until the next ping (version 5) or until the server misses its pings (version 4). Hence
+/// these intervals are shorter than the defaults.
 fn python(clients: PythonClients, script: &str, transport: &str) {
-    let edge = TestEdge::start(&[NAMESPACES, "edge.ping_interval_ms=400"]);
+    let edge = TestEdge::start(&[NAMESPACES, "edge.ping_interval_ms=5000", "edge.ping_timeout_ms=5000"]);
     run_python(clients, script, &[&edge.url(), transport], &[]);
 }
 

@@ -387,7 +387,8 @@ def play(run):
         return run(connect)
     finally:
         for peer in peers:
-            peer.client.disconnect()
+            # Not `client.disconnect()`: it may wait for a poll that nothing ends before the next ping.
+            peer.client.eio.disconnect(abort=True)
 
 
 def main():

@@ -236,3 +236,66 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Far more than a shell needs to start.
+    const WITHIN: Duration = Duration::from_secs(10);
+
+    fn shell(script: &str) -> Program {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Program::spawn("a script", command)
+    }
+
+    fn failure(act: impl FnOnce() + std::panic::UnwindSafe) -> String {
+        let payload = std::panic::catch_unwind(act).expect_err("it should have failed");
+        payload.downcast_ref::<String>().expect("the failure is a text").clone()
+    }
+
+    #[test]
+    fn lines_are_found_in_order_and_early_ones_are_kept() {
+        let mut program =
+            shell("echo '  first 1'; echo noise; echo 'first 2'; read line; echo \"got $line\"");
+        assert_eq!(program.line_starting("first", WITHIN), "  first 1");
+        assert_eq!(program.line_starting("first", WITHIN), "first 2");
+        program.send_line("this");
+        assert_eq!(program.line_starting("got", WITHIN), "got this");
+        assert_eq!(program.finish(WITHIN), "  first 1\nnoise\nfirst 2\ngot this");
+    }
+
+    #[test]
+    fn a_bad_end_shows_both_outputs() {
+        let text = failure(|| drop(shell("echo out; echo err >&2; exit 3").finish(WITHIN)));
+        assert!(text.contains("exit status: 3") && text.contains("out") && text.contains("err"), "{text}");
+    }
+
+    #[test]
+    fn a_line_that_never_comes_is_a_failure() {
+        let text = failure(|| drop(shell("echo other").line_starting("wanted", WITHIN)));
+        assert!(text.contains("`wanted`") && text.contains("other"), "{text}");
+        let text = failure(|| drop(shell("exec sleep 60").finish(Duration::from_millis(50))));
+        assert!(text.contains("still ran"), "{text}");
+    }
+
+    #[test]
+    fn output_is_bounded_and_its_end_is_kept() {
+        let output = shell(
+            "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); echo \"line $i of a long output ......\"; done",
+        )
+        .finish(Duration::from_secs(60));
+        assert!(output.len() <= OUTPUT_BYTES_MAX);
+        assert!(output.ends_with("line 30000 of a long output ......"));
+    }
+
+    #[test]
+    fn a_dropped_program_has_ended() {
+        let program = shell("exec sleep 60");
+        let process = std::path::PathBuf::from(format!("/proc/{}", program.pid()));
+        assert!(process.exists());
+        drop(program);
+        assert!(!process.exists());
+    }
+}

@@ -33,13 +33,7 @@ pub struct Query {
 impl Query {
     /// Reads a query string, without its `?`. Never fails: what is not understood is ignored.
     pub fn parse(raw_query: &str) -> Self {
-        let mut query = Self {
-            eio: None,
-            transport: None,
-            sid: None,
-            jsonp: None,
-            base64: false,
-        };
+        let mut query = Self { eio: None, transport: None, sid: None, jsonp: None, base64: false };
         for (name, raw) in urlencoded::pairs(raw_query.as_bytes()) {
             let value = || urlencoded::decode_text(raw);
             match &*urlencoded::decode(name) {
@@ -211,8 +205,7 @@ mod tests {
 
     #[test]
     fn nothing_is_read_from_nothing() {
-        let expected =
-            Query { eio: None, transport: None, sid: None, jsonp: None, base64: false };
+        let expected = Query { eio: None, transport: None, sid: None, jsonp: None, base64: false };
         for raw in ["", "&&&", "=", "%", "eio=4&Transport=polling&SID=x", "?EIO=4"] {
             assert_eq!(Query::parse(raw), expected, "{raw:?}");
         }

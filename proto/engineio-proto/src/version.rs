@@ -37,9 +37,15 @@ mod tests {
 
     #[test]
     fn only_the_exact_texts_are_revisions() {
-        for (value, expected) in
-            [("4", Some(V4)), ("3", Some(V3)), ("5", None), ("04", None), ("4 ", None), ("abc", None), ("", None)]
-        {
+        for (value, expected) in [
+            ("4", Some(V4)),
+            ("3", Some(V3)),
+            ("5", None),
+            ("04", None),
+            ("4 ", None),
+            ("abc", None),
+            ("", None),
+        ] {
             assert_eq!(ProtocolVersion::from_query(value), expected, "{value:?}");
         }
     }

@@ -207,8 +207,7 @@ impl Edge {
         if let Some(listener) = listener {
             let (stop, stopped) = oneshot::channel();
             edge.acceptor = Some(stop);
-            edge.threads
-                .push(spawn_acceptor(site, outlets, listener, stopped).map_err(StartError::System)?);
+            edge.threads.push(spawn_acceptor(site, outlets, listener, stopped).map_err(StartError::System)?);
         }
         Ok(edge)
     }
@@ -249,9 +248,12 @@ impl Edge {
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    accept::bind(address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => StartError::Taken { address },
-        _ => StartError::Listen { address, error },
+    accept::bind(address).map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            StartError::Taken { address }
+        } else {
+            StartError::Listen { address, error }
+        }
     })
 }
 

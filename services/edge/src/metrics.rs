@@ -211,7 +211,9 @@ impl Metrics {
         let version = env!("CARGO_PKG_VERSION");
         head(&mut out, "jackfield_build_info", "gauge", "The running version");
         line(&mut out, "jackfield_build_info", &format!("{{version=\"{version}\"}}"), 1);
-        self.by_transport(&mut out, "jackfield_sessions", "gauge", "Engine.IO sessions", |shard| &shard.sessions);
+        self.by_transport(&mut out, "jackfield_sessions", "gauge", "Engine.IO sessions", |shard| {
+            &shard.sessions
+        });
         self.by_transport(
             &mut out,
             "jackfield_sessions_opened_total",
@@ -222,14 +224,19 @@ impl Metrics {
         let name = "jackfield_sessions_closed_total";
         head(&mut out, name, "counter", "Sessions that ended, by reason");
         for (index, reason) in REASONS.iter().enumerate() {
-            let total =
-                self.shards.iter().filter_map(|shard| shard.sessions_closed.0.get(index)).map(Cell::get).sum();
+            let total = self
+                .shards
+                .iter()
+                .filter_map(|shard| shard.sessions_closed.0.get(index))
+                .map(Cell::get)
+                .sum();
             line(&mut out, name, &format!("{{reason=\"{}\"}}", reason.as_str()), total);
         }
         let columns: Vec<_> = self.shards.iter().map(|shard| shard.singles()).collect();
         for (row, (name, kind, help, _)) in columns.first().into_iter().flatten().enumerate() {
             head(&mut out, name, kind, help);
-            let total = columns.iter().filter_map(|column| column.get(row)).map(|(.., cell)| cell.get()).sum();
+            let total =
+                columns.iter().filter_map(|column| column.get(row)).map(|(.., cell)| cell.get()).sum();
             line(&mut out, name, "", total);
         }
         out

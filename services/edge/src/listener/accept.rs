@@ -4,10 +4,13 @@
 //! has the fewest.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,7 +64,8 @@ pub async fn accept_for_all<R: Send>(
     listener: TcpListener,
 ) {
     loop {
-        let fewest = site.metrics.shards().iter().zip(&outlets).min_by_key(|(shard, _)| shard.connections.get());
+        let fewest =
+            site.metrics.shards().iter().zip(&outlets).min_by_key(|(shard, _)| shard.connections.get());
         let Some((metrics, outlet)) = fewest else { return };
         let Some((stream, address)) = accept(&listener, metrics).await else { continue };
         let Ok(stream) = stream.into_std() else { continue };
@@ -81,7 +85,9 @@ async fn accept(listener: &TcpListener, metrics: &ShardMetrics) -> Option<(TcpSt
             metrics.accept_errors.add_shared(1);
             let is_of_client = matches!(
                 error.kind(),
-                io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+                io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::Interrupted
             );
             if !is_of_client {
                 tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -115,14 +121,14 @@ async fn serve_http<A: SessionApp>(shard: Rc<Shard<A>>, stream: TcpStream, addre
     let after: Rc<RefCell<Option<AfterUpgrade>>> = Rc::default();
     let service = service_fn(|request| {
         // Boxed: the connection is polled by reference, and most of its life it waits for the next request.
-        Box::pin(router::answer(shard.clone(), address, after.clone(), request))
+        begin(Box::pin(router::answer(shard.clone(), address, after.clone(), request)))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shard.site.config.limits.http_headers_timeout())
         .max_buf_size(HTTP_BUFFER_BYTES.max(shard.site.config.limits.http_header_bytes_max))
         .serve_connection(TokioIo::new(stream), service);
-    let ended = std::future::poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let ended = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     let Some(after) = after.take() else { return };
     if ended.is_err() {
         return;
@@ -150,4 +156,14 @@ async fn serve_http<A: SessionApp>(shard: Rc<Shard<A>>, stream: TcpStream, addre
             echo::serve(stream, left_over, bytes_max).await;
         }
     }
+}
+
+/// Takes the first step of a request at once. A client may close its connection right behind its request; hyper
+/// then drops the response without having asked for it once, and a session would never hear of its lost poll.
+fn begin<F: Future<Output: Unpin> + Unpin>(mut answer: F) -> impl Future<Output = F::Output> + Unpin {
+    let mut first = Some(Pin::new(&mut answer).poll(&mut Context::from_waker(Waker::noop())));
+    poll_fn(move |context| match first.take() {
+        Some(Poll::Ready(done)) => Poll::Ready(done),
+        Some(Poll::Pending) | None => Pin::new(&mut answer).poll(context),
+    })
 }

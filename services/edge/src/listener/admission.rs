@@ -41,7 +41,8 @@ pub enum Origin<'a> {
 impl Origins {
     /// The rules of `edge.cors`; with `this_machine`, pages of any port of this machine may connect (the demo).
     pub fn new(config: &EdgeConfig, this_machine: bool) -> Origins {
-        let listed: HashSet<String> = config.cors.origins.iter().map(|origin| origin.to_lowercase()).collect();
+        let listed: HashSet<String> =
+            config.cors.origins.iter().map(|origin| origin.to_lowercase()).collect();
         let any = listed.contains("*");
         Origins { listed, any, this_machine, logged: Mutex::default() }
     }
@@ -156,7 +157,13 @@ mod tests {
         check(&[], false, "http://[::1]:3000", "[::1]:3000", Origin::Own);
         check(&[], false, "http://b.example", "a.example", Origin::Refused);
         check(&[], false, "null", "a.example", Origin::Refused);
-        check(&["http://b.example"], false, "http://B.example", "a.example", Origin::Listed("http://B.example"));
+        check(
+            &["http://b.example"],
+            false,
+            "http://B.example",
+            "a.example",
+            Origin::Listed("http://B.example"),
+        );
         check(&["*"], false, "http://b.example", "a.example", Origin::Any);
         check(&[], true, "http://localhost:8080", "a.example", Origin::Listed("http://localhost:8080"));
         check(&[], true, "http://localhost.evil.example", "a.example", Origin::Refused);

@@ -94,7 +94,7 @@ fn head_bytes(request: &Request<Incoming>) -> usize {
     request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + uri
 }
 
-fn text_header<'h>(headers: &'h HeaderMap, name: impl header::AsHeaderName) -> Option<&'h str> {
+fn text_header(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
@@ -138,7 +138,10 @@ fn page(site: &Site, after: &After, request: &Request<Incoming>, accepts_gzip: b
     }
     let known = text_header(request.headers(), header::IF_NONE_MATCH);
     site.files.page(path, known, accepts_gzip).unwrap_or_else(|| {
-        let text = format!("Nothing is here. Socket.IO clients connect to {}/\n", site.config.path.trim_end_matches('/'));
+        let text = format!(
+            "Nothing is here. Socket.IO clients connect to {}/\n",
+            site.config.path.trim_end_matches('/')
+        );
         Reply::new(404, "text/plain; charset=UTF-8", text)
     })
 }
@@ -171,7 +174,9 @@ async fn endpoint<A: SessionApp>(
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let mut reply = match refused.map_or_else(|| verify(&site, &query, request.method(), is_websocket), Err) {
         Err(code) => refuse(&shard, code, is_websocket),
-        Ok(session) if is_websocket => websocket_request(&shard, client, after, &request, query, session).await,
+        Ok(session) if is_websocket => {
+            websocket_request(&shard, client, after, &request, query, session).await
+        }
         Ok(None) => handshake(&shard, client, &request, &query),
         Ok(Some(id)) => poll(shard, client, request, query, id).await,
     };
@@ -395,7 +400,10 @@ fn accept_websocket(headers: &HeaderMap) -> Result<Reply, Reply> {
     }
     let key = text_header(headers, header::SEC_WEBSOCKET_KEY).filter(|key| websocket::is_valid_key(key));
     let Some(key) = key else {
-        return Err(error_body::websocket_text(400, "Sec-WebSocket-Key is missing or not 16 bytes of base64"));
+        return Err(error_body::websocket_text(
+            400,
+            "Sec-WebSocket-Key is missing or not 16 bytes of base64",
+        ));
     };
     let reply = Reply::empty(101)
         .with_header("upgrade", "websocket")

@@ -212,7 +212,8 @@ mod tests {
     fn a_file_that_the_client_has_is_not_sent_again() {
         let files = StaticFiles::load(&EdgeConfig::default(), true).unwrap();
         let first = files.page("/assets/style.css", None, true).unwrap();
-        let etag = first.headers.iter().find(|(name, _)| *name == "etag").map(|(_, tag)| tag.clone()).unwrap();
+        let etag =
+            first.headers.iter().find(|(name, _)| *name == "etag").map(|(_, tag)| tag.clone()).unwrap();
         for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
             assert_eq!(files.page("/assets/style.css", Some(&known), true).unwrap().status, 304, "{known}");
         }

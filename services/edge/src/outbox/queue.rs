@@ -152,7 +152,9 @@ impl FrameQueue {
 fn write_now<'b>(stream: &TcpStream, bytes: &'b [u8]) -> io::Result<&'b [u8]> {
     match stream.try_write(bytes) {
         Ok(taken) => Ok(bytes.get(taken..).unwrap_or_default()),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(bytes),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(bytes)
+        }
         Err(error) => Err(error),
     }
 }

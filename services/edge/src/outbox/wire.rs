@@ -108,7 +108,11 @@ impl TextScratch {
     /// The packet as a finished text frame.
     pub fn frame(&mut self) -> &[u8] {
         self.header.clear();
-        encoder::write_header(Opcode::Text, self.bytes.len().saturating_sub(FRAME_HEADER_BYTES_MAX), &mut self.header);
+        encoder::write_header(
+            Opcode::Text,
+            self.bytes.len().saturating_sub(FRAME_HEADER_BYTES_MAX),
+            &mut self.header,
+        );
         let start = FRAME_HEADER_BYTES_MAX.saturating_sub(self.header.len());
         if let Some(space) = self.bytes.get_mut(start..FRAME_HEADER_BYTES_MAX) {
             space.copy_from_slice(&self.header);

@@ -115,7 +115,9 @@ impl EncodedOnce {
     pub fn wire(&self, dialect: Dialect) -> Option<&Wire> {
         self.wires
             .get(dialect.index())?
-            .get_or_init(|| encode(&self.broadcast.packet.as_outgoing(self.broadcast.namespace.as_str()), dialect))
+            .get_or_init(|| {
+                encode(&self.broadcast.packet.as_outgoing(self.broadcast.namespace.as_str()), dialect)
+            })
             .as_ref()
     }
 }

@@ -130,10 +130,12 @@ impl RoomIndex {
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, SmallVec::new);
         }
-        let (Some(row), Some(entries)) = (self.rooms.get_mut(room.0 as usize), self.entries.get_mut(index)) else {
+        let (Some(row), Some(entries)) = (self.rooms.get_mut(room.0 as usize), self.entries.get_mut(index))
+        else {
             return;
         };
-        let (Ok(position), Ok(entry)) = (u32::try_from(row.members.len()), u32::try_from(entries.len())) else {
+        let (Ok(position), Ok(entry)) = (u32::try_from(row.members.len()), u32::try_from(entries.len()))
+        else {
             return;
         };
         row.members.push(Member { socket, entry });
@@ -143,7 +145,9 @@ impl RoomIndex {
     /// Takes a socket out of a room; whether it was in it.
     pub fn leave(&mut self, socket: SocketKey, namespace: u32, name: &str) -> bool {
         let Some(room) = self.find(namespace, Some(name)) else { return false };
-        let Some(at) = self.entries_of(socket).iter().position(|entry| entry.room == room) else { return false };
+        let Some(at) = self.entries_of(socket).iter().position(|entry| entry.room == room) else {
+            return false;
+        };
         self.remove(socket, at);
         true
     }

@@ -20,10 +20,12 @@ use websocket_proto::close::CloseCode;
 use websocket_proto::decoder::Incoming;
 use websocket_proto::encoder::{self, Opcode};
 
-use super::app::{Handshake, Message, SessionApp, Work};
+use super::app::{Handshake, Message, SessionApp};
+use super::ending::Farewell;
 use super::link::LinkId;
 use super::polling::Poll;
-use super::registry::{Farewell, Opening, SessionKey, Sessions};
+use super::registry::{Opening, SessionKey, Sessions};
+use super::turns::Turn;
 use crate::ids::SessionId;
 use crate::outbox::queue::Written;
 
@@ -34,44 +36,12 @@ pub struct Core<A: SessionApp> {
     pub sessions: Sessions<A::State>,
     /// The application on top.
     pub app: A,
-    turns: VecDeque<Turn<A>>,
-    turns_bytes: usize,
-    turns_bytes_max: usize,
+    pub(super) turns: VecDeque<Turn<A>>,
+    pub(super) turns_bytes: usize,
+    pub(super) turns_bytes_max: usize,
     /// Links that wait for the turns to drain before they read on.
-    held_back: Vec<(SessionKey, LinkId)>,
+    pub(super) held_back: Vec<(SessionKey, LinkId)>,
     limits: eio::Limits,
-}
-
-/// Something that happened while the application was busy.
-enum Turn<A: SessionApp> {
-    Opened(SessionKey),
-    Text(SessionKey, Box<str>),
-    Binary(SessionKey, Box<[u8]>),
-    Closed(SessionKey, CloseReason),
-    Deadline(SessionKey),
-    Remote(A::Remote),
-    Completed(A::Completion),
-}
-
-impl<A: SessionApp> std::fmt::Debug for Turn<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Turn")
-    }
-}
-
-impl<A: SessionApp> Turn<A> {
-    fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + match self {
-                Turn::Text(_, text) => text.len(),
-                Turn::Binary(_, bytes) => bytes.len(),
-                Turn::Opened(_)
-                | Turn::Closed(..)
-                | Turn::Deadline(_)
-                | Turn::Remote(_)
-                | Turn::Completed(_) => 0,
-            }
-    }
 }
 
 /// What a handshake asks for.
@@ -103,7 +73,10 @@ pub enum Posted {
 impl<A: SessionApp> Core<A> {
     /// Joins sessions and application.
     pub fn new(sessions: Sessions<A::State>, app: A, turns_bytes_max: usize) -> Core<A> {
-        let limits = eio::Limits { payload_bytes_max: sessions.settings().payload_bytes_max, ..eio::Limits::default() };
+        let limits = eio::Limits {
+            payload_bytes_max: sessions.settings().payload_bytes_max,
+            ..eio::Limits::default()
+        };
         Core {
             sessions,
             app,
@@ -120,8 +93,6 @@ impl<A: SessionApp> Core<A> {
         self.sessions.set_now(now);
         self
     }
-
-    // ---- opening ----
 
     /// Opens a session and sends its open packet.
     pub fn open(&mut self, request: OpenRequest, opening: Opening) -> Option<SessionKey> {
@@ -157,8 +128,6 @@ impl<A: SessionApp> Core<A> {
         const OPEN_AND_CONNECT: usize = 2;
         self.sessions.take_packets(key, OPEN_AND_CONNECT)
     }
-
-    // ---- polling ----
 
     /// A GET of a polling session.
     pub fn poll(&mut self, key: SessionKey) -> Option<Poll> {
@@ -217,10 +186,10 @@ impl<A: SessionApp> Core<A> {
         Posted::Taken
     }
 
-    // ---- links ----
-
-    /// A WebSocket with a session's id has opened: it may take over from polling. `None` when it may not; the
-    /// caller closes it.
+    /// A WebSocket with a session's id has opened: it may take over from polling.
+    ///
+    /// # Errors
+    /// Gives the stream back when it may not; the caller closes it.
     pub fn upgrade(&mut self, key: SessionKey, stream: TcpStream) -> Result<LinkId, TcpStream> {
         let now = self.sessions.now();
         let config = self.sessions.settings().clone();
@@ -326,8 +295,6 @@ impl<A: SessionApp> Core<A> {
         written
     }
 
-    // ---- packets ----
-
     fn packet(&mut self, key: SessionKey, via: TransportKind, packet: &Packet<'_>) {
         let now = self.sessions.now();
         let settings = self.sessions.settings().clone();
@@ -377,136 +344,14 @@ impl<A: SessionApp> Core<A> {
     fn after_input(&mut self, key: SessionKey, held: usize) {
         self.settle();
         let held = match self.sessions.get(key) {
-            Some(session) if !session.has_ended() => held + session.state().map(A::held_bytes).unwrap_or_default(),
+            Some(session) if !session.has_ended() => {
+                held + session.state().map(A::held_bytes).unwrap_or_default()
+            }
             _ => return,
         };
         self.sessions.set_held(key, held);
         self.settle();
     }
-
-    // ---- turns ----
-
-    fn message(&mut self, key: SessionKey, message: Message<'_>) {
-        if self.is_free() {
-            self.app.message(&mut self.sessions, key, message);
-            return;
-        }
-        self.push_turn(match message {
-            Message::Text(text) => Turn::Text(key, text.into()),
-            Message::Binary(bytes) => Turn::Binary(key, bytes.into()),
-        });
-    }
-
-    /// Another shard has something to say.
-    pub fn remote(&mut self, message: A::Remote) {
-        self.turn(Turn::Remote(message));
-        self.settle();
-    }
-
-    /// A task of the application has finished.
-    pub fn completed(&mut self, completion: A::Completion) {
-        self.turn(Turn::Completed(completion));
-        self.settle();
-    }
-
-    fn turn(&mut self, turn: Turn<A>) {
-        if self.is_free() {
-            self.dispatch(turn);
-        } else {
-            self.push_turn(turn);
-        }
-    }
-
-    fn push_turn(&mut self, turn: Turn<A>) {
-        self.turns_bytes += turn.bytes();
-        self.turns.push_back(turn);
-        self.sessions.metrics().turns_bytes.set(self.turns_bytes as u64);
-    }
-
-    /// Whether the application can take a call now without anything being overtaken.
-    fn is_free(&self) -> bool {
-        self.turns.is_empty() && !self.app.is_busy()
-    }
-
-    fn dispatch(&mut self, turn: Turn<A>) {
-        match turn {
-            Turn::Opened(key) => self.app.opened(&mut self.sessions, key),
-            Turn::Text(key, text) => self.app.message(&mut self.sessions, key, Message::Text(&text)),
-            Turn::Binary(key, bytes) => self.app.message(&mut self.sessions, key, Message::Binary(&bytes)),
-            Turn::Closed(key, reason) => {
-                if let Some(state) = self.sessions.take_state(key) {
-                    self.app.closed(&mut self.sessions, key, state, reason);
-                }
-                self.sessions.release(key);
-            }
-            Turn::Deadline(key) => {
-                let now = self.sessions.now();
-                self.app.deadline(&mut self.sessions, key, now);
-            }
-            Turn::Remote(message) => self.app.remote(&mut self.sessions, message),
-            Turn::Completed(completion) => self.app.completed(&mut self.sessions, completion),
-        }
-    }
-
-    /// Tells the application of the sessions that have ended.
-    fn settle(&mut self) {
-        while let Some((key, reason)) = self.sessions.pop_ended() {
-            self.turn(Turn::Closed(key, reason));
-        }
-    }
-
-    /// Goes on with what waits: a slice of a long delivery, then the turns behind it. [`Work::More`] asks for
-    /// another call after others had their turn.
-    pub fn work(&mut self) -> Work {
-        loop {
-            if self.app.has_work() {
-                let work = self.app.work(&mut self.sessions);
-                self.settle();
-                if work == Work::More {
-                    return Work::More;
-                }
-            }
-            if self.app.is_busy() {
-                // It waits for something that comes from outside, and with that another call.
-                return Work::Done;
-            }
-            let Some(turn) = self.turns.pop_front() else { break };
-            self.turns_bytes = self.turns_bytes.saturating_sub(turn.bytes());
-            self.dispatch(turn);
-            self.settle();
-        }
-        self.sessions.metrics().turns_bytes.set(self.turns_bytes as u64);
-        for (key, id) in std::mem::take(&mut self.held_back) {
-            if let Some(link) = self.sessions.link_mut(key, id) {
-                link.wake();
-            }
-        }
-        if self.turns.capacity() > 1024 {
-            self.turns = VecDeque::new();
-        }
-        Work::Done
-    }
-
-    /// Whether [`Core::work`] has something to do.
-    pub fn has_work(&self) -> bool {
-        self.app.has_work() || (!self.turns.is_empty() && !self.app.is_busy())
-    }
-
-    /// Whether so many turns wait that nothing more should be brought in.
-    pub fn is_full(&self) -> bool {
-        self.turns_bytes > self.turns_bytes_max
-    }
-
-    /// Whether a link may read on; if not, its task is woken when it may.
-    pub fn may_read(&mut self, key: SessionKey, id: LinkId) -> bool {
-        if self.is_full() {
-            self.held_back.push((key, id));
-            return false;
-        }
-        !self.sessions.is_paused(key)
-    }
-
-    // ---- time ----
 
     /// Looks at every session whose deadline may be over.
     pub fn tick(&mut self) {
@@ -537,8 +382,6 @@ impl<A: SessionApp> Core<A> {
             self.sessions.arm(key);
         }
     }
-
-    // ---- the end ----
 
     /// Closes every session, as a server that goes away.
     pub fn close_all(&mut self) {

@@ -1,15 +1,22 @@
 //! Engine.IO sessions of one shard.
 //!
-//! - [`registry`]: the table of sessions, what they send, how they end
-//! - [`drive`]: feeds each session's protocol machine and hands messages to the application in order
+//! - [`registry`]: the table of sessions, and what each one is
+//! - [`send`]: packets to a session's outbox
+//! - [`ending`]: how a session ends and who is told
+//! - [`deadlines`], [`timers`]: all deadlines of the shard on one tick
+//! - [`drive`]: feeds each session's protocol machine with what its transports bring
+//! - [`turns`]: calls to the application that must wait for one another
 //! - [`link`]: the WebSocket of one session
 //! - [`polling`]: the parked poll of one session and the packets that wait for the next one
-//! - [`timers`]: all deadlines of the shard on one tick
 //! - [`app`]: the application on top, as a trait
 
 pub mod app;
+pub mod deadlines;
 pub mod drive;
+pub mod ending;
 pub mod link;
 pub mod polling;
 pub mod registry;
+pub mod send;
 pub mod timers;
+pub mod turns;

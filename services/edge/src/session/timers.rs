@@ -44,7 +44,8 @@ impl<T> TimerRing<T> {
 
     /// Takes the entries of the next tick that is due at `now`; call until `None`.
     pub fn pop_due(&mut self, now: Instant) -> Option<(u64, Vec<T>)> {
-        let due = u64::try_from(now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos()).ok()?;
+        let due =
+            u64::try_from(now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos()).ok()?;
         if self.tick > due {
             return None;
         }

@@ -24,7 +24,8 @@ use crate::outbox::wire::Dialect;
 use crate::rooms::fan_out::{EncodedOnce, FanOut};
 use crate::rooms::index::{RoomIndex, SocketKey};
 use crate::session::app::{Handshake, Message, SessionApp, Work};
-use crate::session::registry::{Farewell, SessionKey, Sessions};
+use crate::session::ending::Farewell;
+use crate::session::registry::{SessionKey, Sessions};
 use crate::shard::Completions;
 use crate::upstream::{Answer, Decision, Reply, Upstream};
 use socketio_proto::namespace::NamespacePath;
@@ -116,7 +117,10 @@ pub struct SocketIo {
 
 impl std::fmt::Debug for SocketIo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SocketIo").field("sockets", &self.sockets.len()).field("rooms", &self.rooms.len()).finish()
+        f.debug_struct("SocketIo")
+            .field("sockets", &self.sockets.len())
+            .field("rooms", &self.rooms.len())
+            .finish()
     }
 }
 
@@ -215,7 +219,9 @@ impl SocketIo {
             return;
         };
         waiting.bytes += packet.bytes_len();
-        if waiting.events.len() >= bounds.events_waiting_max || waiting.bytes > bounds.events_waiting_bytes_max {
+        if waiting.events.len() >= bounds.events_waiting_max
+            || waiting.bytes > bounds.events_waiting_bytes_max
+        {
             let session = socket.session;
             self.metrics.upstream_overloaded.add(1);
             tracing::debug!("closing a client whose events wait for the application: upstream overloaded");
@@ -244,8 +250,7 @@ impl SocketIo {
                 if let Some(socket) = self.sockets.get_mut(key) {
                     socket.waiting.get_or_insert_with(|| Box::new(Waiting::default()));
                 }
-                self.completions
-                    .spawn(async move { Completion::Reply(key, ack_id, later.await) });
+                self.completions.spawn(async move { Completion::Reply(key, ack_id, later.await) });
             }
         }
     }

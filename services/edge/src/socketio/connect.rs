@@ -11,7 +11,8 @@ use super::app::{ClientState, Completion, SocketIo};
 use super::deliver::{Job, send};
 use super::socket::name;
 use crate::rooms::index::SocketKey;
-use crate::session::registry::{Farewell, SessionKey, Sessions};
+use crate::session::ending::Farewell;
+use crate::session::registry::{SessionKey, Sessions};
 use crate::upstream::{Actions, Answer, Connect, Decision};
 
 impl SocketIo {

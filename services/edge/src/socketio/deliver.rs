@@ -82,9 +82,10 @@ impl SocketIo {
                 while let Some(next) = actions.as_slice().first() {
                     let must_wait = match next {
                         Action::Broadcast { .. } => self.fan_out.is_some() || self.batch.len() >= BATCH_MAX,
-                        Action::Emit { .. } | Action::Join(_) | Action::Leave(_) | Action::Disconnect { .. } => {
-                            self.is_delivering()
-                        }
+                        Action::Emit { .. }
+                        | Action::Join(_)
+                        | Action::Leave(_)
+                        | Action::Disconnect { .. } => self.is_delivering(),
                     };
                     if must_wait {
                         return Some(Job::Reply(socket, actions, ack));
@@ -336,6 +337,6 @@ pub(super) fn send(
     } else {
         // Only JSON that a webhook or an embedder made up can end here: clients' packets were checked.
         tracing::debug!("a packet cannot be written in its client's format");
-        sessions.close(session, CloseReason::ForcedServerClose, crate::session::registry::Farewell::Flush);
+        sessions.close(session, CloseReason::ForcedServerClose, crate::session::ending::Farewell::Flush);
     }
 }

@@ -95,7 +95,9 @@ mod tests {
     #[test]
     fn patterns_end_with_a_star() {
         let namespaces = Namespaces::new(vec!["/".to_owned(), "/org-*".to_owned()]);
-        for (path, expected) in [("/", true), ("/org-1", true), ("/org-", true), ("/org", false), ("/x", false)] {
+        for (path, expected) in
+            [("/", true), ("/org-1", true), ("/org-", true), ("/org", false), ("/x", false)]
+        {
             assert_eq!(namespaces.allows(path), expected, "{path}");
         }
     }

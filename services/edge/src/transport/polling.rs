@@ -160,9 +160,7 @@ async fn post<A: SessionApp>(
             let posted = match &query.jsonp {
                 None => shard.with(|core| core.post(key, form, &body)),
                 Some(_) => match jsonp::decode_form(&body) {
-                    Some(payload) => {
-                        shard.with(|core| core.post(key, BodyForm::Text, payload.as_bytes()))
-                    }
+                    Some(payload) => shard.with(|core| core.post(key, BodyForm::Text, payload.as_bytes())),
                     None => Posted::Taken,
                 },
             };

@@ -122,7 +122,8 @@ fn broadcast(event: &Packet<'_>) -> Reply {
 /// `say <room> <event> <args…>`: emits the event to the room.
 fn say(event: &Packet<'_>) -> Reply {
     let mut elements = json::elements(&event.data).skip(1);
-    let (Some(room), Some(name)) = (elements.next().and_then(name_of), elements.next().and_then(name_of)) else {
+    let (Some(room), Some(name)) = (elements.next().and_then(name_of), elements.next().and_then(name_of))
+    else {
         return Reply::ack(Args::text("[false]"));
     };
     if socketio_proto::packet::is_reserved_event(&name) {
