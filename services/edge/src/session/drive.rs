@@ -25,6 +25,7 @@ use super::ending::Farewell;
 use super::link::LinkId;
 use super::polling::Poll;
 use super::registry::{Opening, SessionKey, Sessions};
+use super::timers::TICK;
 use super::turns::Turn;
 use crate::ids::SessionId;
 use crate::outbox::queue::Written;
@@ -204,6 +205,7 @@ impl<A: SessionApp> Core<A> {
 
     /// Bytes arrived on a link.
     pub fn link_bytes(&mut self, key: SessionKey, id: LinkId, mut input: &mut [u8]) {
+        self.catch_up(key);
         let bytes_max = self.sessions.settings().payload_bytes_max;
         self.sessions.metrics().bytes_received.add(input.len() as u64);
         let mut held = 0;
@@ -368,12 +370,7 @@ impl<A: SessionApp> Core<A> {
     fn due(&mut self, key: SessionKey, tick: u64) {
         let due = self.sessions.due(key, tick);
         if due.machine {
-            let now = self.sessions.now();
-            let settings = self.sessions.settings().clone();
-            if let Some(session) = self.sessions.get_mut(key) {
-                session.machine.handle_timeout(now, &settings.machine);
-            }
-            self.pump(key);
+            self.catch_up(key);
         }
         if due.app {
             self.turn(Turn::Deadline(key));
@@ -381,6 +378,27 @@ impl<A: SessionApp> Core<A> {
         if due.session {
             self.sessions.arm(key);
         }
+    }
+
+    /// Lets a session's machine see the deadlines that are over, before anything later reaches it.
+    ///
+    /// The tick comes a little late; the machine hears the time that was due, so that lateness does not add up.
+    /// After a long stop of the whole process it hears the time that is, or every client would seem dead.
+    pub fn catch_up(&mut self, key: SessionKey) {
+        let now = self.sessions.now();
+        let is_due = self.sessions.get(key).and_then(|session| session.machine.poll_timeout());
+        if is_due.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let settings = self.sessions.settings().clone();
+        while let Some(session) = self.sessions.get_mut(key)
+            && let Some(deadline) = session.machine.poll_timeout().filter(|deadline| *deadline <= now)
+        {
+            let is_prompt = now.saturating_duration_since(deadline) <= 4 * TICK;
+            session.machine.handle_timeout(if is_prompt { deadline } else { now }, &settings.machine);
+            self.pump(key);
+        }
+        self.settle();
     }
 
     /// Closes every session, as a server that goes away.

@@ -75,6 +75,7 @@ pub async fn answer<A: SessionApp>(shard: Rc<Shard<A>>, request: PollRequest) ->
 fn find<A: SessionApp>(shard: &Rc<Shard<A>>, request: &PollRequest) -> Result<(SessionKey, bool), ErrorCode> {
     shard.with(|core| {
         let key = core.sessions.find(request.id).ok_or(ErrorCode::SessionIdUnknown)?;
+        core.catch_up(key);
         let session = core.sessions.get(key).ok_or(ErrorCode::SessionIdUnknown)?;
         if shard.site.is_foreign_address(session, request.address) {
             return Err(ErrorCode::SessionIdUnknown);
