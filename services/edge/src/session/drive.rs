@@ -26,6 +26,7 @@ use super::link::LinkId;
 use super::polling::Poll;
 use super::registry::{Opening, SessionKey, Sessions};
 use super::timers::TICK;
+use super::trace::{self, Direction};
 use super::turns::Turn;
 use crate::ids::SessionId;
 use crate::outbox::queue::Written;
@@ -178,6 +179,7 @@ impl<A: SessionApp> Core<A> {
             if self.is_over(key) {
                 break;
             }
+            trace::packet_in(key, &packet);
             self.packet(key, TransportKind::Polling, &packet);
         }
         if decoded.error.is_some() && !self.is_over(key) {
@@ -221,12 +223,14 @@ impl<A: SessionApp> Core<A> {
                     break;
                 }
             };
+            trace::frame_in(key, &incoming);
             match incoming {
                 Incoming::Text(text) => self.link_text(key, id, &text),
                 Incoming::Binary(bytes) => self.link_binary(key, id, &bytes),
                 Incoming::Ping(payload) => {
                     let mut frame = Vec::with_capacity(payload.len() + 2);
                     encoder::write_frame(Opcode::Pong, &payload, &mut frame);
+                    trace::frame(Direction::Out, key, "pong", &payload);
                     self.sessions.send_frame(key, id, &frame);
                 }
                 Incoming::Pong(_) => {}

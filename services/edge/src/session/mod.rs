@@ -8,6 +8,7 @@
 //! - [`turns`]: calls to the application that must wait for one another
 //! - [`link`]: the WebSocket of one session
 //! - [`polling`]: the parked poll of one session and the packets that wait for the next one
+//! - `trace`: frames in the log
 //! - [`app`]: the application on top, as a trait
 
 pub mod app;
@@ -19,4 +20,5 @@ pub mod polling;
 pub mod registry;
 pub mod send;
 pub mod timers;
+mod trace;
 pub mod turns;

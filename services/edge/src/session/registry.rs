@@ -50,6 +50,13 @@ pub struct SessionKey {
     pub(super) generation: u32,
 }
 
+impl SessionKey {
+    /// A number for logs: the ids on the wire are secrets.
+    pub(crate) fn number(self) -> u32 {
+        self.generation
+    }
+}
+
 /// How a session's packets travel now.
 #[derive(Debug)]
 pub(crate) enum Carrier {

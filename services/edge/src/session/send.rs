@@ -15,6 +15,7 @@ use websocket_proto::encoder;
 use super::ending::Farewell;
 use super::link::LinkId;
 use super::registry::{Carrier, Session, SessionKey, Sessions};
+use super::trace::{self, Direction};
 use crate::outbox::queue::Written;
 use crate::outbox::slow_consumer::{self, Verdict};
 use crate::outbox::wire::{TextScratch, Wire, write_frame};
@@ -32,6 +33,7 @@ impl<S> Sessions<S> {
 
     pub(super) fn send_scratch(&mut self, key: SessionKey, volatile: bool, scratch: &mut TextScratch) {
         let Some((before, true)) = self.may_send(key, scratch.packet().len(), volatile) else { return };
+        trace::frame(Direction::Out, key, "text", scratch.packet());
         let now = self.now;
         let Some(session) = self.get_mut(key) else { return };
         match &mut session.carrier {
@@ -54,6 +56,7 @@ impl<S> Sessions<S> {
     /// Sends one packet that others may share.
     pub fn send_wire(&mut self, key: SessionKey, volatile: bool, wire: &Wire) {
         let Some((before, true)) = self.may_send(key, wire.bytes(), volatile) else { return };
+        trace_wire(key, wire);
         let now = self.now;
         let Some(session) = self.get_mut(key) else { return };
         match &mut session.carrier {
@@ -76,6 +79,7 @@ impl<S> Sessions<S> {
         let now = self.now;
         let total = wires.iter().map(|wire| wire.bytes()).sum();
         let Some((before, true)) = self.may_send(key, total, false) else { return };
+        wires.iter().for_each(|wire| trace_wire(key, wire));
         let Some(session) = self.get_mut(key) else { return };
         match &mut session.carrier {
             Carrier::WebSocket(link) => {
@@ -101,6 +105,7 @@ impl<S> Sessions<S> {
     pub(crate) fn send_control(&mut self, key: SessionKey, via: TransportKind, packet: WirePacket) {
         let now = self.now;
         let Some((before, true)) = self.may_send(key, packet.len(), false) else { return };
+        trace::packet_out(key, &packet);
         let Some(session) = self.get_mut(key) else { return };
         let (version, base64) = (session.machine.version(), session.base64);
         match (&mut session.carrier, via) {
@@ -278,6 +283,7 @@ impl<S> Sessions<S> {
     /// Queues the open packet, before anything else.
     pub(crate) fn send_open(&mut self, key: SessionKey, packet: &str) {
         let now = self.now;
+        trace::frame(Direction::Out, key, "text", packet.as_bytes());
         let Some(session) = self.get_mut(key) else { return };
         match &mut session.carrier {
             Carrier::Polling(polling) => {
@@ -296,5 +302,11 @@ impl<S> Sessions<S> {
             }
             Carrier::Gone => {}
         }
+    }
+}
+
+fn trace_wire(key: SessionKey, wire: &Wire) {
+    for packet in wire.packets() {
+        trace::packet_out(key, packet);
     }
 }
