@@ -28,5 +28,5 @@ bench *arguments:
 
 # Writes docs/configuration.md anew from the keys in the code.
 docs:
-    cargo run --release --locked --quiet -- config-doc > target/configuration.md
-    mv target/configuration.md docs/configuration.md
+    cargo build --release --locked
+    cargo run --release --locked --quiet -- config-doc > docs/configuration.md

@@ -1,5 +1,12 @@
 //! The measuring tools themselves: the generator checks every delivery, so a run that ends well has lost nothing.
 //! No figure is judged here; `compare` does that on a quiet machine.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed expectation is how a test fails, in its helper functions too"
+)]
 
 use std::process::Command;
 use std::time::Duration;
