@@ -165,7 +165,9 @@ config_section! {
         pub outbox_shared_bytes_max: usize = 268_435_456 => 1_048_576..=TIB,
         /// Bytes of unfinished incoming messages that one shard holds for all its sessions; beyond it the largest holder is closed.
         pub inbound_partial_bytes_max: usize = 268_435_456 => 1_048_576..=TIB,
-        /// Bytes waiting in the queue in front of one shard.
+        /// Bytes of events that wait on one shard while a long delivery goes on; beyond it the shard reads no further from clients.
+        pub turns_bytes_max: usize = 8_388_608 => 65_536..=TIB,
+        /// Bytes waiting in the queue in front of one shard, and bytes of broadcasts that wait because another shard's queue is full; beyond the latter the client that causes them is closed.
         pub inbox_bytes_max: usize = 67_108_864 => 1_048_576..=TIB,
         /// Largest packet together with its attachments, in bytes.
         pub packet_bytes_max: usize = 4_000_000 => 1_000..=TIB,

@@ -52,9 +52,6 @@ use socketio::app::SocketIo;
 use socketio::peers::Peers;
 use upstream::Upstream;
 
-/// Bytes of events that wait behind a long delivery before a shard reads no further.
-const TURNS_BYTES_MAX: usize = 8 * 1024 * 1024;
-
 /// Why an edge cannot start: one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -149,7 +146,11 @@ impl Edge {
             SocketIo::new(
                 &context.site.config,
                 upstream(),
-                Peers::new(context.peers),
+                Peers::new(
+                    context.peers,
+                    context.site.config.limits.inbox_bytes_max,
+                    context.metrics.clone(),
+                ),
                 context.completions,
                 context.site.metrics.clone(),
                 context.metrics,
@@ -297,7 +298,8 @@ async fn run_shard<A: SessionApp>(start: ShardStart<A, impl Fn(AppContext<A>) ->
     // A shard number fits one byte: the configuration allows 255 at most.
     let ids = IdSource::new(site.node, u8::try_from(index).unwrap_or(u8::MAX));
     let sessions = Sessions::new(Rc::new(settings(&site.config)), ids, metrics.clone(), Instant::now());
-    let core = Core::new(sessions, app, TURNS_BYTES_MAX);
+    let turns_bytes_max = site.config.limits.turns_bytes_max;
+    let core = Core::new(sessions, app, turns_bytes_max);
     let shard = Shard::new(index, site, outlets, metrics, core);
     if let Some(listener) = listener {
         match tokio::net::TcpListener::from_std(listener) {

@@ -151,6 +151,7 @@ shard_metrics! {
     outbox_bytes: "jackfield_outbox_bytes" "gauge" "Bytes that wait for slow clients",
     held_bytes: "jackfield_inbound_partial_bytes" "gauge" "Bytes kept of messages that are incomplete",
     turns_bytes: "jackfield_turns_bytes" "gauge" "Bytes of events that wait for a long delivery to end",
+    unsent_bytes: "jackfield_peer_backlog_bytes" "gauge" "Bytes of broadcasts that wait for another shard whose queue is full",
     inbox_bytes: "jackfield_inbox_bytes" "gauge" "Bytes in the queue in front of the shard",
     inbox_full: "jackfield_inbox_full_total" "counter" "Messages to another shard that had to wait because its queue was full",
 }

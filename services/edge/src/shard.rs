@@ -3,7 +3,7 @@
 //! A shard is a complete server; shards share nothing but their inboxes. Everything it owns is in one
 //! [`Core`], which its tasks borrow for one synchronous call at a time: nothing is ever borrowed over an await.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::inbox::{Inbox, Outlet, SendError};
 use crate::listener::Site;
 use crate::listener::accept;
 use crate::listener::forward::{Forwarded, Inspection};
-use crate::metrics::ShardMetrics;
+use crate::metrics::{CountedConnection, ShardMetrics};
 use crate::session::app::{SessionApp, Work};
 use crate::session::drive::Core;
 use crate::session::timers::TICK;
@@ -102,6 +102,7 @@ pub struct Shard<A: SessionApp> {
     core: RefCell<Core<A>>,
     read_buffer: RefCell<Box<[u8]>>,
     work: Notify,
+    was_full: Cell<bool>,
     drained: Notify,
 }
 
@@ -122,6 +123,7 @@ impl<A: SessionApp> Shard<A> {
             core: RefCell::new(core),
             read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
             work: Notify::new(),
+            was_full: Cell::new(false),
             drained: Notify::new(),
         })
     }
@@ -134,13 +136,17 @@ impl<A: SessionApp> Shard<A> {
         let (has_work, is_full) = (core.has_work(), core.is_full());
         drop(core);
         for link in parting {
-            spawn_local(websocket::see_off(link));
+            let counted = CountedConnection::new(self.metrics.clone());
+            spawn_local(async move {
+                let _counted = counted;
+                websocket::see_off(link).await;
+            });
         }
         if has_work {
             self.work.notify_one();
         }
-        if !is_full {
-            self.drained.notify_one();
+        if self.was_full.replace(is_full) && !is_full {
+            self.drained.notify_waiters();
         }
         outcome
     }
@@ -164,9 +170,7 @@ impl<A: SessionApp> Shard<A> {
             match message {
                 ShardMessage::Accepted(stream, address) => accept::adopt(&self, stream, address),
                 ShardMessage::App(message) => {
-                    while self.core.borrow().is_full() {
-                        self.drained.notified().await;
-                    }
+                    self.room_for_turns().await;
                     self.with(|core| core.remote(message));
                 }
                 ShardMessage::Request(forwarded) => {
@@ -182,6 +186,14 @@ impl<A: SessionApp> Shard<A> {
                     return;
                 }
             }
+        }
+    }
+
+    /// Waits until the shard may take in more than it has to work off.
+    pub async fn room_for_turns(&self) {
+        // Nothing else runs between the question and the wait, so no answer is missed.
+        while self.core.borrow().is_full() {
+            self.drained.notified().await;
         }
     }
 

@@ -271,6 +271,9 @@ impl<A: SessionApp> Core<A> {
 
     /// A link broke the rules of WebSocket.
     fn link_failed(&mut self, key: SessionKey, id: LinkId, code: CloseCode) {
+        if code == CloseCode::TOO_LARGE {
+            self.sessions.metrics().limit_hits.add(1);
+        }
         if self.sessions.link_id(key) == Some(id) {
             self.sessions.close(key, CloseReason::TransportError, Farewell::Discard(Some(code)));
         } else {

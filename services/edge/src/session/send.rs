@@ -77,7 +77,14 @@ impl<S> Sessions<S> {
     /// Sends several shared packets in one write.
     pub fn send_wires(&mut self, key: SessionKey, wires: &[&Wire]) {
         let now = self.now;
-        let total = wires.iter().map(|wire| wire.bytes()).sum();
+        let total: usize = wires.iter().map(|wire| wire.bytes()).sum();
+        if total >= self.settings.slow.bytes_max {
+            // An empty outbox takes any one packet, but not any number of them: each is judged by itself.
+            for wire in wires {
+                self.send_wire(key, false, wire);
+            }
+            return;
+        }
         let Some((before, true)) = self.may_send(key, total, false) else { return };
         wires.iter().for_each(|wire| trace_wire(key, wire));
         let Some(session) = self.get_mut(key) else { return };

@@ -35,11 +35,8 @@ impl<A: SessionApp> Turn<A> {
             + match self {
                 Turn::Text(_, text) => text.len(),
                 Turn::Binary(_, bytes) => bytes.len(),
-                Turn::Opened(_)
-                | Turn::Closed(..)
-                | Turn::Deadline(_)
-                | Turn::Remote(_)
-                | Turn::Completed(_) => 0,
+                Turn::Remote(message) => A::remote_bytes(message),
+                Turn::Opened(_) | Turn::Closed(..) | Turn::Deadline(_) | Turn::Completed(_) => 0,
             }
     }
 }

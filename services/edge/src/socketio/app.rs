@@ -12,11 +12,13 @@ use engineio_proto::session::CloseReason;
 use socketio_proto as sio;
 use socketio_proto::connection::Connection;
 use socketio_proto::packet::{Packet, PacketType};
-use socketio_proto::parser::{Parser, ParserKind};
+use socketio_proto::json::JsonError;
+use socketio_proto::parser::msgpack::MsgpackError;
+use socketio_proto::parser::{DecodeError, Parser, ParserKind};
 
-use super::deliver::Job;
+use super::deliver::{BATCH_MAX, Job};
 use super::namespace::Namespaces;
-use super::peers::{Peers, Remote};
+use super::peers::{Peers, Remote, weight};
 use super::socket::{RoomBounds, SocketIds, SocketView, Sockets, Waiting};
 use crate::config::EdgeConfig;
 use crate::metrics::{Metrics, ShardMetrics};
@@ -29,6 +31,7 @@ use crate::session::registry::{SessionKey, Sessions};
 use crate::shard::Completions;
 use crate::upstream::{Answer, Decision, Reply, Upstream};
 use socketio_proto::namespace::NamespacePath;
+use websocket_proto::close::CloseCode;
 
 /// What Socket.IO keeps with each session.
 #[derive(Debug)]
@@ -52,8 +55,10 @@ impl ClientState {
 pub enum Completion {
     /// Whether a client may connect.
     Connect(SessionKey, NamespacePath, Decision),
-    /// The answer to an event or an acknowledgement.
+    /// The answer to an event, behind which others may wait.
     Reply(SocketKey, Option<sio::packet::AckId>, Reply),
+    /// What comes of an acknowledgement; events do not wait for it.
+    Acked(SocketKey, Reply),
 }
 
 /// The bounds that Socket.IO obeys.
@@ -225,7 +230,8 @@ impl SocketIo {
             let session = socket.session;
             self.metrics.upstream_overloaded.add(1);
             tracing::debug!("closing a client whose events wait for the application: upstream overloaded");
-            sessions.close(session, CloseReason::ForcedServerClose, Farewell::Discard(None));
+            let farewell = Farewell::Discard(Some(CloseCode::TRY_AGAIN_LATER));
+            sessions.close(session, CloseReason::ForcedServerClose, farewell);
             return;
         }
         waiting.events.push_back(packet.into_owned());
@@ -313,7 +319,7 @@ impl SocketIo {
         match answer {
             Answer::Now(reply) => self.do_job(sessions, Job::reply(key, None, reply)),
             Answer::Later(later) => {
-                self.completions.spawn(async move { Completion::Reply(key, None, later.await) });
+                self.completions.spawn(async move { Completion::Acked(key, later.await) });
             }
         }
     }
@@ -375,7 +381,12 @@ impl SessionApp for SocketIo {
         match decoded {
             Ok(Some(packet)) => self.packet(sessions, session, packet),
             Ok(None) => {}
-            Err(error) => Self::violation(sessions, session, &error.to_string()),
+            Err(error) => {
+                if is_limit(&error) {
+                    self.metrics.limit_hits.add(1);
+                }
+                Self::violation(sessions, session, &error.to_string());
+            }
         }
     }
 
@@ -409,6 +420,7 @@ impl SessionApp for SocketIo {
         match completion {
             Completion::Connect(session, path, decision) => self.decided(sessions, session, &path, decision),
             Completion::Reply(socket, ack_id, reply) => self.answered(sessions, socket, ack_id, reply),
+            Completion::Acked(socket, reply) => self.do_job(sessions, Job::reply(socket, None, reply)),
         }
     }
 
@@ -419,7 +431,7 @@ impl SessionApp for SocketIo {
     }
 
     fn is_busy(&self) -> bool {
-        self.fan_out.is_some() || !self.jobs.is_empty()
+        self.fan_out.is_some() || !self.jobs.is_empty() || self.batch.len() >= BATCH_MAX
     }
 
     fn has_work(&self) -> bool {
@@ -433,4 +445,23 @@ impl SessionApp for SocketIo {
     fn held_bytes(state: &ClientState) -> usize {
         state.parser.held_bytes()
     }
+
+    fn remote_bytes(message: &Remote) -> usize {
+        match message {
+            Remote::Broadcast(broadcast) => weight(broadcast),
+        }
+    }
+}
+
+/// Whether a packet was refused for its size and not for its form.
+fn is_limit(error: &DecodeError) -> bool {
+    matches!(
+        error,
+        DecodeError::EventNameTooLong { .. }
+            | DecodeError::NamespaceTooLong { .. }
+            | DecodeError::TooManyAttachments { .. }
+            | DecodeError::PacketTooLarge { .. }
+            | DecodeError::InvalidJson(JsonError::TooDeep { .. })
+            | DecodeError::Msgpack(MsgpackError::TooDeep { .. })
+    )
 }

@@ -11,19 +11,21 @@ use smallvec::SmallVec;
 use socketio_proto::namespace::NamespacePath;
 use socketio_proto::packet::{AckId, Outgoing, PacketType};
 use socketio_proto::parser::text;
+use websocket_proto::close::CloseCode;
 
 use super::app::{ClientState, SocketIo};
-use super::peers::Remote;
+use super::peers::{Passed, Remote};
 use super::socket::parse_name;
 use crate::outbox::wire::{Dialect, Wire};
 use crate::rooms::fan_out::{Broadcast, EncodedOnce, FanOut, OutPacket, SLICE, Selector, encode};
 use crate::rooms::index::SocketKey;
 use crate::session::app::Work;
+use crate::session::ending::Farewell;
 use crate::session::registry::{SessionKey, Sessions};
 use crate::upstream::{Action, Actions, Args, Reply};
 
 /// Broadcasts delivered in one walk.
-const BATCH_MAX: usize = 64;
+pub(super) const BATCH_MAX: usize = 64;
 
 /// Something to carry out in order.
 #[derive(Debug)]
@@ -196,8 +198,15 @@ impl SocketIo {
             binary: args.binary,
         };
         let broadcast = Arc::new(Broadcast { namespace, selector, packet, volatile });
-        if !self.peers.broadcast(&broadcast, cause) {
-            sessions.pause(cause, true);
+        match self.peers.broadcast(&broadcast, cause) {
+            Passed::On => {}
+            Passed::Waits => sessions.pause(cause, true),
+            Passed::Refused => {
+                self.metrics.limit_hits.add(1);
+                let farewell = Farewell::Discard(Some(CloseCode::TRY_AGAIN_LATER));
+                sessions.close(cause, CloseReason::ForcedServerClose, farewell);
+                return;
+            }
         }
         self.batch.push(EncodedOnce::new(broadcast));
     }
@@ -337,6 +346,6 @@ pub(super) fn send(
     } else {
         // Only JSON that a webhook or an embedder made up can end here: clients' packets were checked.
         tracing::debug!("a packet cannot be written in its client's format");
-        sessions.close(session, CloseReason::ForcedServerClose, crate::session::ending::Farewell::Flush);
+        sessions.close(session, CloseReason::ForcedServerClose, Farewell::Flush);
     }
 }

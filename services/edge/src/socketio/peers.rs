@@ -1,12 +1,13 @@
 //! The other shards of this edge: what is broadcast here is broadcast there.
 //!
 //! A shard whose inbox is full keeps its sender waiting: the message is tried again with every tick, and until
-//! then nothing is read from the client that caused it.
+//! then nothing is read from the client that caused it. Beyond a bound that client is closed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::inbox::{Outlet, SendError};
+use crate::metrics::ShardMetrics;
 use crate::rooms::fan_out::Broadcast;
 use crate::session::registry::SessionKey;
 use crate::shard::ShardMessage;
@@ -26,34 +27,60 @@ pub enum Remote {
 pub struct Peers {
     outlets: Vec<Outlet<ShardMessage<Remote>>>,
     unsent: VecDeque<(usize, Arc<Broadcast>)>,
+    unsent_bytes: usize,
+    unsent_bytes_max: usize,
     paused: Vec<SessionKey>,
+    metrics: Arc<ShardMetrics>,
+}
+
+/// What became of a broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// Every other shard has it.
+    On,
+    /// It has to wait for at least one of them; nothing more should be read from the client that caused it.
+    Waits,
+    /// Too much waits already: no other shard gets it.
+    Refused,
 }
 
 impl Peers {
-    /// All outlets but the shard's own.
-    pub fn new(outlets: Vec<Outlet<ShardMessage<Remote>>>) -> Peers {
-        Peers { outlets, unsent: VecDeque::new(), paused: Vec::new() }
+    /// All outlets but the shard's own; at most `unsent_bytes_max` wait for them.
+    pub fn new(
+        outlets: Vec<Outlet<ShardMessage<Remote>>>,
+        unsent_bytes_max: usize,
+        metrics: Arc<ShardMetrics>,
+    ) -> Peers {
+        let (unsent, paused) = (VecDeque::new(), Vec::new());
+        Peers { outlets, unsent, unsent_bytes: 0, unsent_bytes_max, paused, metrics }
     }
 
-    /// Passes a broadcast on; `false` when it has to wait, and with it the session that caused it.
-    pub fn broadcast(&mut self, broadcast: &Arc<Broadcast>, cause: SessionKey) -> bool {
-        let mut sent = true;
+    /// Passes a broadcast on.
+    pub fn broadcast(&mut self, broadcast: &Arc<Broadcast>, cause: SessionKey) -> Passed {
+        if self.unsent_bytes > 0 && self.unsent_bytes + weight(broadcast) > self.unsent_bytes_max {
+            return Passed::Refused;
+        }
+        let mut passed = Passed::On;
         for peer in 0..self.outlets.len() {
             // Behind one that waits, all wait: the order of broadcasts is kept.
             let waits = self.unsent.iter().any(|(waiting, _)| *waiting == peer);
             if waits || !self.send(peer, broadcast.clone()) {
                 self.unsent.push_back((peer, broadcast.clone()));
-                sent = false;
+                self.unsent_bytes += weight(broadcast);
+                passed = Passed::Waits;
             }
         }
-        if !sent && !self.paused.contains(&cause) {
-            self.paused.push(cause);
+        if passed == Passed::Waits {
+            self.metrics.unsent_bytes.set(self.unsent_bytes as u64);
+            if !self.paused.contains(&cause) {
+                self.paused.push(cause);
+            }
         }
-        sent
+        passed
     }
 
     fn send(&self, peer: usize, broadcast: Arc<Broadcast>) -> bool {
-        let bytes = broadcast.packet.bytes() + BROADCAST_OVERHEAD_BYTES;
+        let bytes = weight(&broadcast);
         let message = ShardMessage::App(Remote::Broadcast(broadcast));
         match self.outlets.get(peer).map(|outlet| outlet.send(message, bytes)) {
             Some(Err(SendError::Full(_))) => false,
@@ -67,9 +94,16 @@ impl Peers {
         while let Some((peer, broadcast)) = self.unsent.pop_front() {
             if !self.send(peer, broadcast.clone()) {
                 self.unsent.push_front((peer, broadcast));
-                return Vec::new();
+                break;
             }
+            self.unsent_bytes = self.unsent_bytes.saturating_sub(weight(&broadcast));
         }
-        std::mem::take(&mut self.paused)
+        self.metrics.unsent_bytes.set(self.unsent_bytes as u64);
+        if self.unsent.is_empty() { std::mem::take(&mut self.paused) } else { Vec::new() }
     }
+}
+
+/// Bytes that a broadcast counts for while it waits somewhere.
+pub(super) fn weight(broadcast: &Broadcast) -> usize {
+    broadcast.packet.bytes() + BROADCAST_OVERHEAD_BYTES
 }

@@ -179,7 +179,12 @@ impl upstream::Socket for SocketView<'_> {
             // One is always in one's own room; that of another socket stays its own.
             return *owner == self.key;
         }
-        self.rooms.count(self.key) < self.bounds.per_socket_max
-            && self.metrics.rooms() < self.bounds.per_node_max as u64
+        match self.rooms.find(self.socket.namespace, Some(room)) {
+            Some(known) if self.rooms.contains(self.key, known) => true,
+            known => {
+                self.rooms.count(self.key) < self.bounds.per_socket_max
+                    && (known.is_some() || self.metrics.rooms() < self.bounds.per_node_max as u64)
+            }
+        }
     }
 }

@@ -154,6 +154,7 @@ async fn post<A: SessionApp>(
     }
     let mut guard = PostGuard { shard: Some(shard.clone()), key };
     let body = body.await;
+    shard.room_for_turns().await;
     guard.shard = None;
     match body {
         Ok(PostBody::Complete(body)) => {
@@ -171,6 +172,7 @@ async fn post<A: SessionApp>(
             }
         }
         Ok(PostBody::TooLarge) => {
+            shard.metrics.limit_hits.add(1);
             shard.with(|core| core.end_post(key, false));
             Reply::empty(413)
         }

@@ -103,11 +103,13 @@ fn integer(value: Value<'_>) -> Option<u64> {
     (0.0..9_007_199_254_740_992.0).contains(&number).then(|| number.abs().to_string().parse().ok())?
 }
 
-/// The `data` of a packet as JSON text, and the binary values that were in it.
-#[derive(Default)]
-struct Data {
-    text: String,
-    attachments: Vec<Bytes>,
+/// One value as JSON text, and the binary values that were in it: the `data` of a packet, for example.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Data {
+    /// JSON text; empty for nil and `undefined`.
+    pub text: String,
+    /// What the placeholders in the text stand for, in their order.
+    pub attachments: Vec<Bytes>,
 }
 
 /// A container whose values are being written.
@@ -119,7 +121,10 @@ struct Open {
 
 impl Data {
     /// Transcodes one value, container by container; `limits` bound what is written and how deep it nests.
-    fn transcode(input: &mut Input<'_>, limits: &Limits) -> Result<Self, DecodeError> {
+    ///
+    /// # Errors
+    /// [`DecodeError`] if no value stands here, or a limit does not hold.
+    pub fn transcode(input: &mut Input<'_>, limits: &Limits) -> Result<Self, DecodeError> {
         let mut writer = Writer { data: Self::default(), binary_bytes: 0, limits };
         let first = input.value()?;
         if matches!(first, Value::Nil | Value::Undefined) {

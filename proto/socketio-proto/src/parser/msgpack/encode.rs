@@ -44,12 +44,12 @@ pub fn encode(packet: &Outgoing<'_>, out: &mut Vec<u8>) -> Result<(), EncodeErro
 
 fn push_packet(packet: &Outgoing<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let count = 2 + u32::from(!packet.data.is_empty()) + u32::from(packet.ack_id.is_some());
-    push_head(count, &MAP, out);
+    push_map_head(count, out);
     push_text("type", out)?;
     out.push(packet.packet_type.without_attachments().digit() - b'0');
     if !packet.data.is_empty() {
         push_text("data", out)?;
-        push_json(packet, out)?;
+        push_json(packet.data, packet.is_binary().then_some(packet.attachments), out)?;
     }
     if let Some(AckId(id)) = packet.ack_id {
         push_text("id", out)?;
@@ -59,20 +59,25 @@ fn push_packet(packet: &Outgoing<'_>, out: &mut Vec<u8>) -> Result<(), EncodeErr
     push_text(packet.namespace, out)
 }
 
-/// Writes the data in two passes: the first counts what each container holds, which msgpack says before the contents.
-fn push_json(packet: &Outgoing<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let count = packet.is_binary().then_some(packet.attachments.len());
-    let mut shapes = shapes(packet.data, count, usize::MAX)?.into_iter();
-    let mut reader = Reader::new(packet.data, usize::MAX);
+/// Appends a JSON value; with attachments, placeholders become binary values. After an error, what was appended is of no use.
+///
+/// It takes two passes: the first counts what each container holds, which msgpack says before the contents.
+///
+/// # Errors
+/// [`EncodeError`] if the text is no JSON, or its placeholders do not suit the attachments.
+pub fn push_json(json: &str, attachments: Option<&[Bytes]>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let mut shapes = shapes(json, attachments.map(<[Bytes]>::len), usize::MAX)?.into_iter();
+    let attachments = attachments.unwrap_or_default();
+    let mut reader = Reader::new(json, usize::MAX);
     while let Some(token) = reader.next_token()? {
         match token {
             Token::BeginArray | Token::BeginObject => match shapes.next() {
                 Some(Shape::Attachment(index)) => {
-                    push_attachment(packet.attachments.get(index), out)?;
+                    push_attachment(attachments.get(index), out)?;
                     skip_container(&mut reader, &mut shapes)?;
                 }
-                Some(Shape::Items(count)) if token == Token::BeginArray => push_head(count, &ARRAY, out),
-                Some(Shape::Items(count)) => push_head(count, &MAP, out),
+                Some(Shape::Items(count)) if token == Token::BeginArray => push_array_head(count, out),
+                Some(Shape::Items(count)) => push_map_head(count, out),
                 None => return Err(PlaceholderError::Illegal.into()),
             },
             Token::Key(raw) | Token::String(raw) => push_text(&unescape(raw), out)?,
@@ -115,6 +120,16 @@ const BINARY: Sizes = Sizes { short: 0, short_below: 0, one: Some(0xc4), two: 0x
 const ARRAY: Sizes = Sizes { short: 0x90, short_below: 16, one: None, two: 0xdc, four: 0xdd };
 const MAP: Sizes = Sizes { short: 0x80, short_below: 16, one: None, two: 0xde, four: 0xdf };
 
+/// Appends the head of a map; so many keys must follow, each with its value.
+pub fn push_map_head(count: u32, out: &mut Vec<u8>) {
+    push_head(count, &MAP, out);
+}
+
+/// Appends the head of an array; so many values must follow.
+pub fn push_array_head(count: u32, out: &mut Vec<u8>) {
+    push_head(count, &ARRAY, out);
+}
+
 fn push_head(length: u32, sizes: &Sizes, out: &mut Vec<u8>) {
     let [a, b, c, d] = length.to_be_bytes();
     match (length, sizes.one) {
@@ -132,7 +147,11 @@ fn push_bytes(bytes: &[u8], sizes: &Sizes, out: &mut Vec<u8>) -> Result<(), Enco
     Ok(())
 }
 
-fn push_text(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+/// Appends a string.
+///
+/// # Errors
+/// [`EncodeError::TooLong`] from 4 GiB on.
+pub fn push_text(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     push_bytes(text.as_bytes(), &TEXT, out)
 }
 

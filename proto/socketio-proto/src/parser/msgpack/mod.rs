@@ -6,8 +6,9 @@
 //!
 //! | msgpack | JSON |
 //! |---|---|
-//! | extension 0, one byte (undefined) | `null`; as the whole `data`, absent |
-//! | extension 0, eight bytes (milliseconds), extension -1 (timestamp) | the text of the date, `"1970-01-01T00:00:01.500Z"`; `null` out of range |
+//! | extension 0, fixed form of one byte (undefined) | `null`; as the whole `data`, absent |
+//! | extension 0 that says its length (an `ArrayBuffer`) | as binary |
+//! | extension 0, fixed form of eight bytes (milliseconds), extension -1 (timestamp) | the text of the date, `"1970-01-01T00:00:01.500Z"`; `null` out of range |
 //! | NaN and infinities | `null` |
 //! | numbers as keys | their text |
 //! | other extensions, other keys, text that is not UTF-8 | refused |
@@ -24,9 +25,10 @@ mod decode;
 mod encode;
 mod value;
 
+pub use decode::Data;
 pub(super) use decode::decode;
-pub use encode::{EncodeError, encode};
-pub use value::MsgpackError;
+pub use encode::{EncodeError, encode, push_array_head, push_json, push_map_head, push_text};
+pub use value::{Input, MsgpackError, Value};
 
 #[cfg(doc)]
 use crate::parser::DecodeError;

@@ -1,5 +1,7 @@
 //! Reading msgpack value by value. Containers give their count; what is inside follows.
 //! Spec: the MessagePack specification, "Formats".
+//!
+//! Public because messages between nodes are msgpack of the same dialects.
 
 use crate::parser::msgpack::date;
 
@@ -42,34 +44,49 @@ pub enum MsgpackError {
 
 /// One value, or the head of a container.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value<'a> {
+pub enum Value<'a> {
+    /// Nothing.
     Nil,
+    /// JavaScript's `undefined`, in the extension of the older encoders.
     Undefined,
+    /// A truth value.
     Bool(bool),
+    /// An integer that is not below zero.
     Unsigned(u64),
-    /// Below zero.
+    /// An integer below zero.
     Negative(i64),
+    /// Any other number.
     Float(f64),
+    /// A string.
     Text(&'a str),
+    /// Binary, also in the extension in which older encoders write an `ArrayBuffer`.
     Binary(&'a [u8]),
     /// Milliseconds since 1970, `None` out of range.
     Date(Option<i64>),
+    /// The head of an array; so many values follow.
     Array(u32),
+    /// The head of a map; so many keys follow, each with its value.
     Map(u32),
 }
 
 /// What is left of a message.
 #[derive(Debug)]
-pub(super) struct Input<'a> {
+pub struct Input<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    /// Starts at the first byte.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(super) fn finish(&self) -> Result<(), MsgpackError> {
+    /// Checks that nothing is left.
+    ///
+    /// # Errors
+    /// [`MsgpackError::TrailingBytes`] otherwise.
+    pub fn finish(&self) -> Result<(), MsgpackError> {
         match self.rest.len() {
             0 => Ok(()),
             count => Err(MsgpackError::TrailingBytes { count }),
@@ -77,7 +94,10 @@ impl<'a> Input<'a> {
     }
 
     /// Reads a value; of a container, its head.
-    pub(super) fn value(&mut self) -> Result<Value<'a>, MsgpackError> {
+    ///
+    /// # Errors
+    /// [`MsgpackError`] if no value stands here.
+    pub fn value(&mut self) -> Result<Value<'a>, MsgpackError> {
         let [format] = self.array::<1>()?;
         Ok(match format {
             0x00..=0x7f => Value::Unsigned(format.into()),
@@ -91,9 +111,9 @@ impl<'a> Input<'a> {
             0xc4 => self.u8().and_then(|length| self.binary(length.into()))?,
             0xc5 => self.u16().and_then(|length| self.binary(length.into()))?,
             0xc6 => self.u32().and_then(|length| self.binary(length))?,
-            0xc7 => self.u8().and_then(|length| self.extension(length.into()))?,
-            0xc8 => self.u16().and_then(|length| self.extension(length.into()))?,
-            0xc9 => self.u32().and_then(|length| self.extension(length))?,
+            0xc7 => self.u8().and_then(|length| self.sized_extension(length.into()))?,
+            0xc8 => self.u16().and_then(|length| self.sized_extension(length.into()))?,
+            0xc9 => self.u32().and_then(|length| self.sized_extension(length))?,
             0xca => Value::Float(f32::from_be_bytes(self.array()?).into()),
             0xcb => Value::Float(f64::from_be_bytes(self.array()?)),
             0xcc => Value::Unsigned(self.u8()?.into()),
@@ -117,7 +137,10 @@ impl<'a> Input<'a> {
     }
 
     /// Passes over one value with all that is inside it. Every value is at least a byte long, so this ends.
-    pub(super) fn skip_value(&mut self) -> Result<(), MsgpackError> {
+    ///
+    /// # Errors
+    /// [`MsgpackError`] if no value stands here.
+    pub fn skip_value(&mut self) -> Result<(), MsgpackError> {
         let mut remaining: u64 = 1;
         while remaining > 0 {
             remaining -= 1;
@@ -145,6 +168,16 @@ impl<'a> Input<'a> {
 
     fn binary(&mut self, length: u32) -> Result<Value<'a>, MsgpackError> {
         self.take(length).map(Value::Binary)
+    }
+
+    /// An extension that says its length. The JavaScript encoders of version 2 write an `ArrayBuffer` as extension 0
+    /// in these forms, and keep the forms of fixed length for `undefined` and dates.
+    fn sized_extension(&mut self, length: u32) -> Result<Value<'a>, MsgpackError> {
+        if self.rest.first() == Some(&0) {
+            self.array::<1>()?;
+            return self.binary(length);
+        }
+        self.extension(length)
     }
 
     fn extension(&mut self, length: u32) -> Result<Value<'a>, MsgpackError> {
@@ -214,7 +247,11 @@ mod tests {
         check(&[0xc4, 1, 9], Ok(Value::Binary(&[9])));
         check(&[0xc5, 0, 1, 9], Ok(Value::Binary(&[9])));
         check(&[0xc6, 0, 0, 0, 1, 9], Ok(Value::Binary(&[9])));
-        check(&[0xc7, 8, 0, 0, 0, 0, 0, 0, 0, 5, 0xdc], Ok(Value::Date(Some(1500))));
+        check(&[0xc7, 1, 0, 9], Ok(Value::Binary(&[9])));
+        check(&[0xc7, 8, 0, 0, 0, 0, 0, 0, 0, 5, 0xdc], Ok(Value::Binary(&[0, 0, 0, 0, 0, 0, 5, 0xdc])));
+        check(&[0xc8, 0, 1, 0, 9], Ok(Value::Binary(&[9])));
+        check(&[0xc9, 0, 0, 0, 1, 0, 9], Ok(Value::Binary(&[9])));
+        check(&[0xc7, 12, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], Ok(Value::Date(Some(1000))));
         check(&[0xca, 0x3f, 0xc0, 0, 0], Ok(Value::Float(1.5)));
         check(&[0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0], Ok(Value::Float(1.5)));
         check(&[0xcc, 0xff], Ok(Value::Unsigned(255)));
@@ -250,7 +287,7 @@ mod tests {
         check(&[0xd4, 1, 0], Err(MsgpackError::UnknownExtension { kind: 1, bytes: 1 }));
         check(&[0xd5, 0, 0, 0], Err(MsgpackError::UnknownExtension { kind: 0, bytes: 2 }));
         check(&[0xd5, 0xff, 0, 0], Err(MsgpackError::UnknownExtension { kind: -1, bytes: 2 }));
-        check(&[0xc7, 0, 0], Err(MsgpackError::UnknownExtension { kind: 0, bytes: 0 }));
+        check(&[0xc7, 0, 1], Err(MsgpackError::UnknownExtension { kind: 1, bytes: 0 }));
     }
 
     #[test]
