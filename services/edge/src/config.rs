@@ -179,7 +179,7 @@ config_section! {
         pub http_header_bytes_max: usize = 16_384 => 8_192..=1_048_576,
         /// How long the head of an HTTP request may take to arrive.
         pub http_headers_timeout_ms: u64 = 10_000 => 1..=DAY_MS,
-        /// How long the body of an HTTP request may take to arrive.
+        /// How long the body of an HTTP request may take to arrive, and how long a response may make no progress.
         pub http_body_timeout_ms: u64 = 30_000 => 1..=DAY_MS,
         /// Most open client connections, those without a session included.
         /// 0 derives it from the limit of open files.

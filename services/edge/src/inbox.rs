@@ -71,14 +71,14 @@ impl<M> Outlet<M> {
         let refused = if waiting > 0 && waiting.saturating_add(bytes) > self.bytes_max {
             SendError::Full(message)
         } else {
-            match self.queue.try_send((message, bytes)) {
-                Ok(()) => {
-                    self.metrics.inbox_bytes.add_shared(bytes as u64);
-                    return Ok(());
-                }
+            self.metrics.inbox_bytes.add_shared(bytes as u64);
+            let refused = match self.queue.try_send((message, bytes)) {
+                Ok(()) => return Ok(()),
                 Err(mpsc::error::TrySendError::Full((message, _))) => SendError::Full(message),
                 Err(mpsc::error::TrySendError::Closed((message, _))) => SendError::Closed(message),
-            }
+            };
+            self.metrics.inbox_bytes.sub_shared(bytes as u64);
+            refused
         };
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.metrics.inbox_full.add_shared(1);
@@ -87,18 +87,11 @@ impl<M> Outlet<M> {
 }
 
 impl<M> Inbox<M> {
-    /// The next message; `None` when nobody is left to send one.
-    pub async fn next(&mut self) -> Option<M> {
+    /// The next message, and the bytes it was counted with; `None` when nobody is left to send one.
+    pub async fn next(&mut self) -> Option<(M, usize)> {
         let (message, bytes) = self.queue.recv().await?;
         self.took(bytes);
-        Some(message)
-    }
-
-    /// The next message, if one waits.
-    pub fn try_next(&mut self) -> Option<M> {
-        let (message, bytes) = self.queue.try_recv().ok()?;
-        self.took(bytes);
-        Some(message)
+        Some((message, bytes))
     }
 
     fn took(&self, bytes: usize) {
@@ -116,13 +109,12 @@ mod tests {
         let (outlet, mut inbox) = inbox::<u8>(100, Arc::default());
         assert!(outlet.send(1, 1000).is_ok(), "an empty queue takes any message");
         assert!(matches!(outlet.send(2, 1), Err(SendError::Full(2))));
-        assert_eq!(inbox.next().await, Some(1));
+        assert_eq!(inbox.next().await, Some((1, 1000)));
         assert!(outlet.send(3, 60).is_ok());
         assert!(outlet.send(4, 40).is_ok());
         assert!(matches!(outlet.send(5, 1), Err(SendError::Full(5))));
-        assert_eq!(inbox.try_next(), Some(3));
-        assert_eq!(inbox.try_next(), Some(4));
-        assert_eq!(inbox.try_next(), None);
+        assert_eq!(inbox.next().await, Some((3, 60)));
+        assert_eq!(inbox.next().await, Some((4, 40)));
         drop(inbox);
         assert!(matches!(outlet.send(6, 1), Err(SendError::Closed(6))));
     }

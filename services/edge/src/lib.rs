@@ -33,11 +33,11 @@ use std::time::{Duration, Instant};
 use engineio_proto::session::SessionConfig;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::LocalSet;
 
 use config::{EdgeConfig, UpstreamKind};
 use ids::{IdSource, NodeId};
-use inbox::{Inbox, Outlet, inbox};
+use inbox::{Inbox, Outlet, SendError, inbox};
 use listener::Site;
 use listener::accept;
 use listener::admission::Origins;
@@ -51,6 +51,9 @@ use shard::{Completions, Shard, ShardMessage};
 use socketio::app::SocketIo;
 use socketio::peers::Peers;
 use upstream::Upstream;
+
+/// How often a closing edge looks whether its shards are done.
+const CLOSE_POLL: Duration = Duration::from_millis(2);
 
 /// Why an edge cannot start: one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -108,8 +111,8 @@ pub struct Edge {
     acceptor: Option<oneshot::Sender<()>>,
 }
 
-/// Asks one shard to close.
-struct Closer(Box<dyn Fn(oneshot::Sender<()>) + Send>);
+/// Asks one shard to close; whether its inbox took the message.
+struct Closer(Box<dyn Fn() -> bool + Send>);
 
 impl std::fmt::Debug for Closer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -185,7 +188,7 @@ impl Edge {
             .iter()
             .map(|metrics| inbox(site.config.limits.inbox_bytes_max, metrics.clone()))
             .unzip();
-        let mut edge = Edge {
+        let mut starting = Edge {
             address,
             metrics,
             closers: outlets.iter().cloned().map(closer).collect(),
@@ -203,14 +206,26 @@ impl Edge {
                 listener: own_listener,
                 app: app.clone(),
             };
-            edge.threads.push(spawn_shard(shard).map_err(StartError::System)?);
+            match spawn_shard(shard) {
+                Ok(thread) => starting.threads.push(thread),
+                Err(error) => return Err(starting.cannot_start(error)),
+            }
         }
         if let Some(listener) = listener {
             let (stop, stopped) = oneshot::channel();
-            edge.acceptor = Some(stop);
-            edge.threads.push(spawn_acceptor(site, outlets, listener, stopped).map_err(StartError::System)?);
+            starting.acceptor = Some(stop);
+            match spawn_acceptor(site, outlets, listener, stopped) {
+                Ok(thread) => starting.threads.push(thread),
+                Err(error) => return Err(starting.cannot_start(error)),
+            }
         }
-        Ok(edge)
+        Ok(starting)
+    }
+
+    /// Ends what has been started.
+    fn cannot_start(self, error: io::Error) -> StartError {
+        self.close(Duration::from_secs(1));
+        StartError::System(error)
     }
 
     /// The address that clients connect to.
@@ -227,19 +242,14 @@ impl Edge {
     pub fn close(mut self, within: Duration) {
         let deadline = Instant::now() + within;
         drop(self.acceptor.take());
-        let closing: Vec<_> = self
-            .closers
-            .iter()
-            .map(|closer| {
-                let (done, closed) = oneshot::channel();
-                (closer.0)(done);
-                closed
-            })
-            .collect();
-        drop(closing);
+        for closer in &self.closers {
+            while !(closer.0)() && Instant::now() < deadline {
+                std::thread::sleep(CLOSE_POLL);
+            }
+        }
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(2));
+                std::thread::sleep(CLOSE_POLL);
             }
             if thread.is_finished() {
                 let _ = thread.join();
@@ -259,9 +269,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 fn closer<R: Send + 'static>(outlet: Outlet<ShardMessage<R>>) -> Closer {
-    Closer(Box::new(move |done| {
-        let _ = outlet.send(ShardMessage::Close(done), 0);
-    }))
+    Closer(Box::new(move || !matches!(outlet.send(ShardMessage::Close, 0), Err(SendError::Full(_)))))
 }
 
 /// What a shard's thread starts with.
@@ -301,13 +309,14 @@ async fn run_shard<A: SessionApp>(start: ShardStart<A, impl Fn(AppContext<A>) ->
     let turns_bytes_max = site.config.limits.turns_bytes_max;
     let core = Core::new(sessions, app, turns_bytes_max);
     let shard = Shard::new(index, site, outlets, metrics, core);
-    if let Some(listener) = listener {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(spawn_local(accept::accept_here(shard.clone(), listener))),
-            Err(error) => tracing::error!(%error, "cannot listen"),
+    let listener = listener.and_then(|listener| match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::error!(%error, "cannot listen");
+            None
         }
-    }
-    shard.run(inbox, completions).await;
+    });
+    shard.run(inbox, completions, listener).await;
 }
 
 fn spawn_acceptor<R: Send + 'static>(
@@ -351,5 +360,31 @@ fn settings(config: &EdgeConfig) -> Settings {
         },
         outbox_bytes_max: limits.outbox_shared_bytes_max,
         held_bytes_max: limits.inbound_partial_bytes_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use session::link::LinkId;
+    use session::registry::{Session, SessionKey};
+    use socketio::app::ClientState;
+    use socketio::socket::Socket;
+
+    /// The bytes of what an async function returns.
+    fn future_bytes<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_lives_as_long_as_a_session_stays_small() {
+        let serve = transport::websocket::serve::<SocketIo> as fn(Rc<Shard<SocketIo>>, SessionKey, LinkId) -> _;
+        for (what, bytes, bytes_max) in [
+            ("a session with its client's state", size_of::<Session<ClientState>>(), 0),
+            ("a socket", size_of::<Socket>(), 0),
+            ("the task of a WebSocket", future_bytes(serve), 0),
+        ] {
+            println!("{what} takes {bytes} bytes, {bytes_max} allowed");
+        }
     }
 }

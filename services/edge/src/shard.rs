@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
-use tokio::sync::{Notify, oneshot};
-use tokio::task::{spawn_local, yield_now};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::MissedTickBehavior;
 
 use crate::ids::SessionId;
@@ -24,11 +24,16 @@ use crate::listener::forward::{Forwarded, Inspection};
 use crate::metrics::{CountedConnection, ShardMetrics};
 use crate::session::app::{SessionApp, Work};
 use crate::session::drive::Core;
+use crate::session::link::Parting;
+use crate::session::registry::SessionKey;
 use crate::session::timers::TICK;
 use crate::transport::websocket;
 
 /// What one read takes at most.
 const READ_BYTES: usize = 64 * 1024;
+
+/// How long a shard that closes waits for its clients.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 /// What others have for a shard.
 #[derive(Debug)]
@@ -43,8 +48,8 @@ pub enum ShardMessage<R> {
     Inspect(Inspection),
     /// A WebSocket for a session that lives here, and what was read of it already.
     Adopt(SessionId, std::net::TcpStream, Bytes),
-    /// The edge closes: end every session, then answer.
-    Close(oneshot::Sender<()>),
+    /// The edge closes: end every session, and then the shard.
+    Close,
 }
 
 /// Where an application's tasks leave what they come back with.
@@ -104,6 +109,7 @@ pub struct Shard<A: SessionApp> {
     work: Notify,
     was_full: Cell<bool>,
     drained: Notify,
+    partings: Cell<usize>,
 }
 
 impl<A: SessionApp> Shard<A> {
@@ -124,6 +130,7 @@ impl<A: SessionApp> Shard<A> {
             read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
             work: Notify::new(),
             was_full: Cell::new(false),
+            partings: Cell::new(0),
             drained: Notify::new(),
         })
     }
@@ -134,18 +141,15 @@ impl<A: SessionApp> Shard<A> {
         let outcome = call(core.at(Instant::now()));
         let parting = core.sessions.take_parting();
         let (has_work, is_full) = (core.has_work(), core.is_full());
+        let has_resumed = core.sessions.take_resumed();
         drop(core);
         for link in parting {
-            let counted = CountedConnection::new(self.metrics.clone());
-            spawn_local(async move {
-                let _counted = counted;
-                websocket::see_off(link).await;
-            });
+            spawn_local(self.clone().see_off(link));
         }
         if has_work {
             self.work.notify_one();
         }
-        if self.was_full.replace(is_full) && !is_full {
+        if self.was_full.replace(is_full) && !is_full || has_resumed {
             self.drained.notify_waiters();
         }
         outcome
@@ -157,43 +161,66 @@ impl<A: SessionApp> Shard<A> {
         self.with(|core| call(core, &mut buffer))
     }
 
-    /// Runs until the edge closes.
+    /// Runs until the edge closes; with a listener it accepts for itself.
     pub async fn run(
         self: Rc<Self>,
         mut inbox: Inbox<ShardMessage<A::Remote>>,
         completions: Completions<A::Completion>,
+        listener: Option<TcpListener>,
     ) {
+        let accepting = listener.map(|listener| spawn_local(accept::accept_here(self.clone(), listener)));
         spawn_local(self.clone().deliver());
         spawn_local(self.clone().keep_time());
         spawn_local(self.clone().complete(completions));
-        while let Some(message) = inbox.next().await {
+        while let Some((message, bytes)) = inbox.next().await {
             match message {
                 ShardMessage::Accepted(stream, address) => accept::adopt(&self, stream, address),
                 ShardMessage::App(message) => {
-                    self.room_for_turns().await;
-                    self.with(|core| core.remote(message));
+                    self.room_for_turns(None).await;
+                    self.with(|core| core.remote(message, bytes));
                 }
                 ShardMessage::Request(forwarded) => {
                     spawn_local(forwarded.answer(self.clone()));
                 }
                 ShardMessage::Inspect(inspection) => inspection.answer(&self),
                 ShardMessage::Adopt(id, stream, left_over) => websocket::adopt(&self, id, stream, left_over),
-                ShardMessage::Close(done) => {
+                ShardMessage::Close => {
+                    accepting.inspect(JoinHandle::abort);
                     self.with(Core::close_all);
-                    // What is left to say to clients leaves in the tasks that were just spawned.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    let _ = done.send(());
+                    self.say_goodbye().await;
                     return;
                 }
             }
         }
     }
 
-    /// Waits until the shard may take in more than it has to work off.
-    pub async fn room_for_turns(&self) {
+    /// Waits until the shard may take in more than it has to work off; of a session, until it may be read.
+    pub async fn room_for_turns(&self, session: Option<SessionKey>) {
         // Nothing else runs between the question and the wait, so no answer is missed.
-        while self.core.borrow().is_full() {
+        while self.must_wait(session) {
             self.drained.notified().await;
+        }
+    }
+
+    fn must_wait(&self, session: Option<SessionKey>) -> bool {
+        let core = self.core.borrow();
+        core.is_full() || session.is_some_and(|session| core.sessions.is_paused(session))
+    }
+
+    async fn see_off(self: Rc<Self>, link: Parting) {
+        let _counted = CountedConnection::new(self.metrics.clone());
+        self.partings.set(self.partings.get() + 1);
+        websocket::see_off(link).await;
+        self.partings.set(self.partings.get() - 1);
+    }
+
+    /// Waits until clients have taken what is left to say to them, but not for ever.
+    async fn say_goodbye(&self) {
+        let deadline = Instant::now() + GOODBYE_MAX;
+        // Once for the polls, whose responses are written by their connections' tasks.
+        tokio::time::sleep(TICK).await;
+        while self.partings.get() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(TICK).await;
         }
     }
 

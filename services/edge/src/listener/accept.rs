@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::server::conn::http1;
@@ -27,12 +27,15 @@ use crate::inbox::Outlet;
 use crate::metrics::{CountedConnection, ShardMetrics};
 use crate::session::app::SessionApp;
 use crate::shard::{Shard, ShardMessage};
+use crate::transport::stall::StallGuard;
 use crate::transport::{echo, websocket};
 
 /// Connections that the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
 /// Pause after a failed accept: out of descriptors, which only time cures.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause between two log lines about failed accepts.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 /// The largest buffer for the head of one request.
 const HTTP_BUFFER_BYTES: usize = 32 * 1024;
 
@@ -51,8 +54,10 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Accepts for one shard, on its own thread.
 pub async fn accept_here<A: SessionApp>(shard: Rc<Shard<A>>, listener: TcpListener) {
+    let mut complaints = Complaints::default();
     loop {
-        let Some((stream, address)) = accept(&listener, &shard.metrics).await else { continue };
+        let accepted = accept(&listener, &shard.metrics, &mut complaints).await;
+        let Some((stream, address)) = accepted else { continue };
         serve(&shard, stream, address);
     }
 }
@@ -63,11 +68,13 @@ pub async fn accept_for_all<R: Send>(
     outlets: Vec<Outlet<ShardMessage<R>>>,
     listener: TcpListener,
 ) {
+    let mut complaints = Complaints::default();
     loop {
         let fewest =
             site.metrics.shards().iter().zip(&outlets).min_by_key(|(shard, _)| shard.connections.get());
         let Some((metrics, outlet)) = fewest else { return };
-        let Some((stream, address)) = accept(&listener, metrics).await else { continue };
+        let accepted = accept(&listener, metrics, &mut complaints).await;
+        let Some((stream, address)) = accepted else { continue };
         let Ok(stream) = stream.into_std() else { continue };
         // Counted by the receiver, which may take a moment: count here too, so that a burst is spread.
         metrics.connections.add_shared(1);
@@ -78,7 +85,24 @@ pub async fn accept_for_all<R: Send>(
     }
 }
 
-async fn accept(listener: &TcpListener, metrics: &ShardMetrics) -> Option<(TcpStream, SocketAddr)> {
+/// When a failed accept was last logged.
+#[derive(Debug, Default)]
+struct Complaints(Option<Instant>);
+
+impl Complaints {
+    fn log(&mut self, error: &io::Error) {
+        if self.0.is_none_or(|last| last.elapsed() >= COMPLAINT_PAUSE) {
+            self.0 = Some(Instant::now());
+            tracing::warn!(%error, "cannot accept connections; trying again");
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    metrics: &ShardMetrics,
+    complaints: &mut Complaints,
+) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok(accepted) => Some(accepted),
         Err(error) => {
@@ -90,7 +114,7 @@ async fn accept(listener: &TcpListener, metrics: &ShardMetrics) -> Option<(TcpSt
                     | io::ErrorKind::Interrupted
             );
             if !is_of_client {
-                tracing::warn!(%error, "cannot accept a connection; trying again");
+                complaints.log(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             None
@@ -123,18 +147,19 @@ async fn serve_http<A: SessionApp>(shard: Rc<Shard<A>>, stream: TcpStream, addre
         // Boxed: the connection is polled by reference, and most of its life it waits for the next request.
         begin(Box::pin(router::answer(shard.clone(), address, after.clone(), request)))
     });
+    let stalled_max = shard.site.config.limits.http_body_timeout();
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shard.site.config.limits.http_headers_timeout())
         .max_buf_size(HTTP_BUFFER_BYTES.max(shard.site.config.limits.http_header_bytes_max))
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(StallGuard::new(stream, stalled_max)), service);
     let ended = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     let Some(after) = after.take() else { return };
     if ended.is_err() {
         return;
     }
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner();
+    let stream = parts.io.into_inner().into_inner();
     // Copied: a slice would keep the whole request buffer alive for as long as the session lives.
     let left_over = Bytes::copy_from_slice(&parts.read_buf);
     drop(parts.read_buf);
@@ -153,7 +178,7 @@ async fn serve_http<A: SessionApp>(shard: Rc<Shard<A>>, stream: TcpStream, addre
         }
         AfterUpgrade::Echo => {
             let bytes_max = shard.site.config.payload_bytes_max;
-            echo::serve(stream, left_over, bytes_max).await;
+            echo::serve(stream, left_over, bytes_max, stalled_max).await;
         }
     }
 }

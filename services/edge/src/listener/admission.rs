@@ -1,7 +1,7 @@
 //! Who may come in: pages of other origins, and whose word on addresses is believed.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 
 use http::HeaderMap;
@@ -113,17 +113,31 @@ fn is_this_machine(origin: &str) -> bool {
 }
 
 /// The client's address, and whether the request came through a trusted proxy. Of the addresses that proxies
-/// added, the last one that is not a trusted proxy itself is the client's.
+/// added, the last one that is not a trusted proxy itself is the client's. What stands before something that is
+/// no address is not believed: nobody knows who wrote it.
 pub fn client_address(config: &EdgeConfig, peer: IpAddr, headers: &HeaderMap) -> (IpAddr, bool) {
     let peer = peer.to_canonical();
     if config.trusted_proxies.is_empty() || !config.is_trusted_proxy(peer) {
         return (peer, false);
     }
     let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<IpAddr> =
-        hops.flat_map(|value| value.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
-    let client = hops.iter().rev().find(|hop| !config.is_trusted_proxy(**hop)).or(hops.first());
-    (client.copied().unwrap_or(peer).to_canonical(), true)
+    let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).collect();
+    let mut client = peer;
+    for hop in hops.into_iter().rev().map_while(hop_address) {
+        client = hop;
+        if !config.is_trusted_proxy(hop) {
+            break;
+        }
+    }
+    (client, true)
+}
+
+/// Reads an address as proxies write it: alone, or with a port, or in brackets.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let address = hop.parse::<IpAddr>().ok().or_else(|| Some(hop.parse::<SocketAddr>().ok()?.ip()));
+    let bracketed = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    address.or_else(bracketed).map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -186,5 +200,22 @@ mod tests {
         let stranger = "8.8.8.8".parse().unwrap();
         assert_eq!(client_address(&config, proxy, &headers), ("9.9.9.9".parse().unwrap(), true));
         assert_eq!(client_address(&config, stranger, &headers), (stranger, false));
+    }
+
+    #[test]
+    fn forwarded_addresses_as_a_table() {
+        let config = config(&[], &["10.0.0.0/8"]);
+        let check = |forwarded: &str, expected: &str| {
+            let headers = headers(&[("x-forwarded-for", forwarded)]);
+            let (client, _) = client_address(&config, "10.0.0.1".parse().unwrap(), &headers);
+            assert_eq!(client, expected.parse::<IpAddr>().unwrap(), "{forwarded}");
+        };
+        check("1.2.3.4", "1.2.3.4");
+        check("6.6.6.6, 1.2.3.4:5678", "1.2.3.4");
+        check("6.6.6.6, [2001:db8::1]:5678", "2001:db8::1");
+        check("6.6.6.6, [2001:db8::1]", "2001:db8::1");
+        check("6.6.6.6, unknown, 10.2.2.2", "10.2.2.2");
+        check("6.6.6.6, unknown", "10.0.0.1");
+        check("10.3.3.3, 10.2.2.2", "10.3.3.3");
     }
 }

@@ -9,13 +9,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use engineio_proto::handshake::{ErrorCode, Query};
 use engineio_proto::payload::BodyForm;
 use engineio_proto::{ProtocolVersion, TransportKind};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -125,7 +125,7 @@ fn bundle(site: &Site, name: &str, request: &Request<Incoming>, accepts_gzip: bo
 fn page(site: &Site, after: &After, request: &Request<Incoming>, accepts_gzip: bool) -> Reply {
     let path = request.uri().path();
     if site.demo && path == "/echo" {
-        return match accept_websocket(request.headers()) {
+        return match accept_websocket(request) {
             Ok(reply) => {
                 after.replace(Some(AfterUpgrade::Echo));
                 reply
@@ -304,6 +304,7 @@ async fn poll<A: SessionApp>(
     let bytes_max = shard.site.config.payload_bytes_max;
     let body_timeout = shard.site.config.limits.http_body_timeout();
     let (sender, body) = oneshot::channel();
+    let reader = shard.clone();
     let method = match *request.method() {
         Method::GET => PollMethod::Get,
         Method::POST => PollMethod::Post(form, body),
@@ -316,7 +317,7 @@ async fn poll<A: SessionApp>(
         return answer.await;
     }
     let reading = async move {
-        match timeout(body_timeout, read_body(request, bytes_max)).await {
+        match timeout(body_timeout, read_body(&reader, request, bytes_max)).await {
             Ok(Some(body)) => drop(sender.send(body)),
             // Dropping the sender tells the session that no body will come.
             Ok(None) | Err(_) => drop(sender),
@@ -329,16 +330,46 @@ async fn poll<A: SessionApp>(
     }
 }
 
-/// Reads a body of at most `bytes_max`; `None` if the client broke off.
-async fn read_body(request: Request<Incoming>, bytes_max: usize) -> Option<PostBody> {
-    let body = request.into_body();
+/// Reads a body of at most `bytes_max`; `None` if the client broke off. What it holds counts towards
+/// `edge.limits.inbound_partial_bytes_max` of the shard that reads.
+async fn read_body<A: SessionApp>(
+    shard: &Rc<Shard<A>>,
+    request: Request<Incoming>,
+    bytes_max: usize,
+) -> Option<PostBody> {
+    let mut body = request.into_body();
     if body.size_hint().lower() > bytes_max as u64 {
         return Some(PostBody::TooLarge);
     }
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Some(PostBody::Complete(collected.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => Some(PostBody::TooLarge),
-        Err(_) => None,
+    let mut held = HeldBytes { shard, bytes: 0 };
+    let mut parts = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        if parts.len() + data.len() > bytes_max || !held.add(data.len()) {
+            return Some(PostBody::TooLarge);
+        }
+        parts.extend_from_slice(&data);
+    }
+    Some(PostBody::Complete(parts.freeze()))
+}
+
+/// Bytes of a body that is being read.
+struct HeldBytes<'a, A: SessionApp> {
+    shard: &'a Rc<Shard<A>>,
+    bytes: usize,
+}
+
+impl<A: SessionApp> HeldBytes<'_, A> {
+    /// Books more; `false` when the shard holds too much.
+    fn add(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes;
+        self.shard.with(|core| core.sessions.hold(bytes))
+    }
+}
+
+impl<A: SessionApp> Drop for HeldBytes<'_, A> {
+    fn drop(&mut self) {
+        self.shard.with(|core| core.sessions.let_go(self.bytes));
     }
 }
 
@@ -364,7 +395,7 @@ async fn websocket_request<A: SessionApp>(
     query: Query,
     session: Option<SessionId>,
 ) -> Reply {
-    let accepted = match accept_websocket(request.headers()) {
+    let accepted = match accept_websocket(request) {
         Ok(reply) => reply,
         Err(refusal) => {
             shard.metrics.handshakes_refused.add(1);
@@ -390,8 +421,9 @@ async fn websocket_request<A: SessionApp>(
 }
 
 /// The `101` for a WebSocket request, or its refusal. Spec: RFC 6455, section 4.2.
-fn accept_websocket(headers: &HeaderMap) -> Result<Reply, Reply> {
-    if !is_upgrade(headers) {
+fn accept_websocket(request: &Request<Incoming>) -> Result<Reply, Reply> {
+    let headers = request.headers();
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 || !is_upgrade(headers) {
         return Err(error_body::websocket_text(400, "This is a WebSocket endpoint"));
     }
     if text_header(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {

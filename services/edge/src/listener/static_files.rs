@@ -97,7 +97,9 @@ impl StaticFiles {
 
     /// A page of the demo.
     pub fn page(&self, path: &str, if_none_match: Option<&str>, gzip: bool) -> Option<Reply> {
-        self.pages.get(path).map(|file| file.reply(if_none_match, gzip))
+        let reply = self.pages.get(path)?.reply(if_none_match, gzip);
+        // The demo's client may be imported by a page from anywhere: it holds no secret.
+        Some(reply.with_header("access-control-allow-origin", "*"))
     }
 
     /// An official browser client: `name` is what follows the path of the endpoint.

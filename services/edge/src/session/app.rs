@@ -117,9 +117,4 @@ pub trait SessionApp: Debug + Sized + 'static {
 
     /// Bytes that the application keeps for messages of a session that are incomplete.
     fn held_bytes(state: &Self::State) -> usize;
-
-    /// Bytes behind what another shard has to say, counted while it waits for its turn.
-    fn remote_bytes(_message: &Self::Remote) -> usize {
-        0
-    }
 }

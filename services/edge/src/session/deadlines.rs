@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::registry::{Carrier, SessionKey, Sessions};
+use super::registry::{SessionKey, Sessions};
 use crate::outbox::slow_consumer;
 
 impl<S> Sessions<S> {
@@ -55,10 +55,7 @@ impl<S> Sessions<S> {
         session.armed_tick = u64::MAX;
         if session.ended {
             if session.app_deadline.is_some_and(|at| at <= now) {
-                let before = session.backlog(now).bytes;
-                session.carrier = Carrier::Gone;
-                self.count_outbox(before, 0);
-                self.release(key);
+                self.forget_farewell(key);
             }
             return Due { session: self.get(key).is_some(), ..Due::default() };
         }

@@ -5,7 +5,7 @@
 //! kept as turns in one queue, so that no later event overtakes an earlier one; heartbeats, handshakes and
 //! upgrades go on meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -31,6 +31,9 @@ use super::turns::Turn;
 use crate::ids::SessionId;
 use crate::outbox::queue::Written;
 
+/// The longest message of a WebSocket that has not taken over yet: it has nothing to say but `2probe` and `5`.
+const CANDIDATE_BYTES_MAX: usize = 125;
+
 /// What a shard owns.
 #[derive(Debug)]
 pub struct Core<A: SessionApp> {
@@ -42,7 +45,7 @@ pub struct Core<A: SessionApp> {
     pub(super) turns_bytes: usize,
     pub(super) turns_bytes_max: usize,
     /// Links that wait for the turns to drain before they read on.
-    pub(super) held_back: Vec<(SessionKey, LinkId)>,
+    pub(super) held_back: HashSet<(SessionKey, LinkId)>,
     limits: eio::Limits,
 }
 
@@ -85,7 +88,7 @@ impl<A: SessionApp> Core<A> {
             turns: VecDeque::new(),
             turns_bytes: 0,
             turns_bytes_max,
-            held_back: Vec::new(),
+            held_back: HashSet::new(),
             limits,
         }
     }
@@ -208,14 +211,17 @@ impl<A: SessionApp> Core<A> {
     /// Bytes arrived on a link.
     pub fn link_bytes(&mut self, key: SessionKey, id: LinkId, mut input: &mut [u8]) {
         self.catch_up(key);
-        let bytes_max = self.sessions.settings().payload_bytes_max;
+        let payload_bytes_max = self.sessions.settings().payload_bytes_max;
         self.sessions.metrics().bytes_received.add(input.len() as u64);
         let mut held = 0;
-        while let Some(link) = self.sessions.link_mut(key, id) {
+        loop {
+            let is_carrier = self.sessions.link_id(key) == Some(id);
+            let bytes_max = if is_carrier { payload_bytes_max } else { CANDIDATE_BYTES_MAX };
+            let Some(link) = self.sessions.link_mut(key, id) else { break };
             let incoming = match link.decoder.decode(&mut input, bytes_max) {
                 Ok(Some(incoming)) => incoming,
                 Ok(None) => {
-                    held = link.decoder.held_bytes();
+                    held = if is_carrier { link.decoder.held_bytes() } else { 0 };
                     break;
                 }
                 Err(error) => {

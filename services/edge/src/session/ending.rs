@@ -13,16 +13,20 @@ use websocket_proto::encoder;
 
 use super::link::{Link, LinkId, Parting};
 use super::registry::{Carrier, SessionKey, Sessions};
+use crate::outbox::queue::PacketQueue;
 
 /// How long a session that we closed waits for the poll that tells its client (the reference waits as long).
 const FAREWELL_POLL: Duration = Duration::from_secs(30);
+
+/// Bytes that are still delivered to a client whose session has ended; more is dropped.
+const FAREWELL_BYTES_MAX: usize = 64 * 1024;
 
 /// How the client of a session that ends is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {
     /// Not at all: its transport is gone.
     None,
-    /// What waits for it is still delivered, then it is closed without a code.
+    /// What waits for it is still delivered if it is not much, then it is closed without a code.
     Flush,
     /// What waits for it is dropped, then it is closed with this code, or none.
     Discard(Option<CloseCode>),
@@ -36,7 +40,6 @@ impl<S> Sessions<S> {
         if std::mem::replace(&mut session.ended, true) {
             return;
         }
-        let transport = session.machine.transport();
         session.machine.handle_close(reason);
         session.app_deadline = None;
         let before = session.backlog(now).bytes;
@@ -61,6 +64,9 @@ impl<S> Sessions<S> {
                 }
                 (None, Farewell::Flush) => {
                     // The client learns of it by its next poll.
+                    if polling.queue.bytes() > FAREWELL_BYTES_MAX {
+                        polling.queue = PacketQueue::default();
+                    }
                     after = polling.queue.bytes();
                     session.carrier = Carrier::Polling(polling);
                     session.app_deadline = Some(now + FAREWELL_POLL);
@@ -75,7 +81,6 @@ impl<S> Sessions<S> {
         self.count_outbox(before, after);
         self.held_bytes = self.held_bytes.saturating_sub(held);
         self.metrics.held_bytes.set(self.held_bytes as u64);
-        self.metrics.sessions.sub(transport, 1);
         self.metrics.sessions_closed.add(reason, 1);
         self.ended.push_back((key, reason));
         self.arm(key);
@@ -86,8 +91,11 @@ impl<S> Sessions<S> {
         let close = |code| Bytes::from(encoder::close_frame(code, ""));
         let frames = match farewell {
             Farewell::None => return,
-            Farewell::Flush => link.queue.take_frames().chain([close(None)]).collect(),
             // A frame that is half written is finished, or the close frame would not be understood.
+            Farewell::Flush if link.queue.bytes() > FAREWELL_BYTES_MAX => {
+                link.queue.take_started().into_iter().chain([close(None)]).collect()
+            }
+            Farewell::Flush => link.queue.take_frames().chain([close(None)]).collect(),
             Farewell::Discard(code) => link.queue.take_started().into_iter().chain([close(code)]).collect(),
         };
         self.parting.push(Parting { stream: link.stream, frames });
@@ -124,6 +132,16 @@ impl<S> Sessions<S> {
         self.ended.pop_front()
     }
 
+    /// Gives up on telling the client of an ended session by a poll.
+    pub(super) fn forget_farewell(&mut self, key: SessionKey) {
+        let now = self.now;
+        let Some(session) = self.get_mut(key) else { return };
+        let before = session.backlog(now).bytes;
+        session.carrier = Carrier::Gone;
+        self.count_outbox(before, 0);
+        self.release(key);
+    }
+
     /// Takes the application's state of an ended session, for its last call.
     pub(crate) fn take_state(&mut self, key: SessionKey) -> Option<S> {
         self.get_mut(key)?.state.take()
@@ -133,7 +151,9 @@ impl<S> Sessions<S> {
     pub(crate) fn release(&mut self, key: SessionKey) {
         let Some(session) = self.get(key) else { return };
         if session.ended && session.state.is_none() && matches!(session.carrier, Carrier::Gone) {
-            let id = session.id;
+            let (id, transport) = (session.id, session.machine.transport());
+            // Counted until now: a session that waits for its last poll takes a place like any other.
+            self.metrics.sessions.sub(transport, 1);
             self.slots.remove(key.index as usize);
             self.by_id.remove(&id);
             if self.slots.is_empty() {

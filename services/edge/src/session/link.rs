@@ -15,7 +15,7 @@ use crate::outbox::slow_consumer::{self, Verdict};
 use crate::outbox::wire::write_frame;
 
 /// Names a link within its shard, so that the task that serves it notices when it is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LinkId(pub(crate) u32);
 
 /// One WebSocket.
@@ -25,24 +25,36 @@ pub struct Link {
     pub(crate) stream: TcpStream,
     pub(crate) decoder: Decoder,
     pub(crate) queue: FrameQueue,
-    waker: Option<Waker>,
+    task: Task,
+}
+
+/// The task that serves a link. It is woken when the link goes, whichever way it goes, so that it ends too.
+#[derive(Debug, Default)]
+struct Task(Option<Waker>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(waker) = &self.0 {
+            waker.wake_by_ref();
+        }
+    }
 }
 
 impl Link {
     pub(crate) fn new(id: LinkId, stream: TcpStream) -> Link {
-        Link { id, stream, decoder: Decoder::new(), queue: FrameQueue::default(), waker: None }
+        Link { id, stream, decoder: Decoder::new(), queue: FrameQueue::default(), task: Task::default() }
     }
 
     /// Remembers the task that serves this link.
     pub(crate) fn set_waker(&mut self, waker: &Waker) {
-        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            self.waker = Some(waker.clone());
+        if !self.task.0.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.task.0 = Some(waker.clone());
         }
     }
 
     /// Tells the link's task that there is something to do: to write, to read on, or to end.
     pub(crate) fn wake(&self) {
-        if let Some(waker) = &self.waker {
+        if let Some(waker) = &self.task.0 {
             waker.wake_by_ref();
         }
     }

@@ -76,7 +76,11 @@ impl<S> Sessions<S> {
     pub(crate) fn poll_abandoned(&mut self, key: SessionKey, poll: u32) -> bool {
         let Some(session) = self.get_mut(key) else { return false };
         let Carrier::Polling(polling) = &mut session.carrier else { return false };
-        polling.polls == poll && polling.parked.take().is_some()
+        polling.polls == poll && {
+            // Answered or not: if its client has not taken the answer, the packets in it are lost.
+            polling.parked = None;
+            true
+        }
     }
 
     /// Takes up to `packets_max` packets that wait.

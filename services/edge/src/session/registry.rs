@@ -164,6 +164,8 @@ pub struct Sessions<S> {
     pub(super) now: Instant,
     pub(super) ended: VecDeque<(SessionKey, CloseReason)>,
     pub(super) parting: Vec<Parting>,
+    /// A paused session may be read again since the last look.
+    resumed: bool,
 }
 
 impl<S> Sessions<S> {
@@ -189,6 +191,7 @@ impl<S> Sessions<S> {
             now,
             ended: VecDeque::new(),
             parting: Vec::new(),
+            resumed: false,
         }
     }
 
@@ -318,7 +321,24 @@ impl<S> Sessions<S> {
         }
     }
 
-    fn close_largest_holder(&mut self) {
+    /// Books bytes that are held outside a session, a request body; `false` when the shard holds too much.
+    pub(crate) fn hold(&mut self, bytes: usize) -> bool {
+        self.held_bytes += bytes;
+        self.metrics.held_bytes.set(self.held_bytes as u64);
+        let fits = self.held_bytes <= self.settings.held_bytes_max;
+        if !fits {
+            self.metrics.limit_hits.add(1);
+        }
+        fits
+    }
+
+    /// Books that such bytes are held no longer.
+    pub(crate) fn let_go(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        self.metrics.held_bytes.set(self.held_bytes as u64);
+    }
+
+    pub(super) fn close_largest_holder(&mut self) {
         let largest = self
             .slots
             .iter()
@@ -337,10 +357,22 @@ impl<S> Sessions<S> {
     pub fn pause(&mut self, key: SessionKey, paused: bool) {
         if let Some(session) = self.get_mut(key) {
             session.paused = paused;
-            if !paused && let Carrier::WebSocket(link) = &session.carrier {
+            if paused {
+                return;
+            }
+            if let Carrier::WebSocket(link) = &session.carrier {
                 link.wake();
             }
+            if let Some(link) = &session.candidate {
+                link.wake();
+            }
+            self.resumed = true;
         }
+    }
+
+    /// Whether a paused session may be read again since the last call.
+    pub(crate) fn take_resumed(&mut self) -> bool {
+        std::mem::take(&mut self.resumed)
     }
 
     /// Whether nothing is read from this session for now.

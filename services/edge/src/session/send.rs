@@ -238,18 +238,18 @@ impl<S> Sessions<S> {
         }
     }
 
-    /// The shard holds too much for slow clients: the one that holds most goes.
+    /// The shard holds too much for slow clients: the one that holds most goes, be it a session that has ended and
+    /// only waits for a poll.
     pub(super) fn close_largest_outbox(&mut self) {
         let now = self.now;
-        let largest = self
-            .slots
-            .iter()
-            .filter(|(_, session)| !session.ended)
-            .max_by_key(|(_, session)| session.backlog(now).bytes)
-            .and_then(|(index, session)| {
-                Some(SessionKey { index: u32::try_from(index).ok()?, generation: session.generation })
-            });
-        if let Some(key) = largest {
+        let largest = self.slots.iter().max_by_key(|(_, session)| session.backlog(now).bytes);
+        let Some((index, session)) = largest else { return };
+        let (ended, bytes) = (session.ended, session.backlog(now).bytes);
+        let Ok(index) = u32::try_from(index) else { return };
+        let key = SessionKey { index, generation: session.generation };
+        if ended {
+            self.forget_farewell(key);
+        } else if bytes > 0 {
             self.close_slow(key);
         }
     }

@@ -12,6 +12,9 @@ use super::drive::Core;
 use super::link::LinkId;
 use super::registry::SessionKey;
 
+/// Turns taken before reads, accepts and timers get theirs.
+const TURNS_PER_SLICE: usize = 256;
+
 /// Something that happened while the application was busy.
 pub(super) enum Turn<A: SessionApp> {
     Opened(SessionKey),
@@ -19,7 +22,7 @@ pub(super) enum Turn<A: SessionApp> {
     Binary(SessionKey, Box<[u8]>),
     Closed(SessionKey, CloseReason),
     Deadline(SessionKey),
-    Remote(A::Remote),
+    Remote(A::Remote, usize),
     Completed(A::Completion),
 }
 
@@ -35,7 +38,7 @@ impl<A: SessionApp> Turn<A> {
             + match self {
                 Turn::Text(_, text) => text.len(),
                 Turn::Binary(_, bytes) => bytes.len(),
-                Turn::Remote(message) => A::remote_bytes(message),
+                Turn::Remote(_, bytes) => *bytes,
                 Turn::Opened(_) | Turn::Closed(..) | Turn::Deadline(_) | Turn::Completed(_) => 0,
             }
     }
@@ -53,9 +56,9 @@ impl<A: SessionApp> Core<A> {
         });
     }
 
-    /// Another shard has something to say.
-    pub fn remote(&mut self, message: A::Remote) {
-        self.turn(Turn::Remote(message));
+    /// Another shard has something to say, of about so many bytes.
+    pub fn remote(&mut self, message: A::Remote, bytes: usize) {
+        self.turn(Turn::Remote(message, bytes));
         self.settle();
     }
 
@@ -87,6 +90,8 @@ impl<A: SessionApp> Core<A> {
     pub(super) fn dispatch(&mut self, turn: Turn<A>) {
         match turn {
             Turn::Opened(key) => self.app.opened(&mut self.sessions, key),
+            // Behind a violation, or a disconnect by the server, nothing of the client counts any more.
+            Turn::Text(key, _) | Turn::Binary(key, _) if self.was_cut_off(key) => {}
             Turn::Text(key, text) => self.app.message(&mut self.sessions, key, Message::Text(&text)),
             Turn::Binary(key, bytes) => self.app.message(&mut self.sessions, key, Message::Binary(&bytes)),
             Turn::Closed(key, reason) => {
@@ -99,9 +104,16 @@ impl<A: SessionApp> Core<A> {
                 let now = self.sessions.now();
                 self.app.deadline(&mut self.sessions, key, now);
             }
-            Turn::Remote(message) => self.app.remote(&mut self.sessions, message),
+            Turn::Remote(message, _) => self.app.remote(&mut self.sessions, message),
             Turn::Completed(completion) => self.app.completed(&mut self.sessions, completion),
         }
+    }
+
+    fn was_cut_off(&self, key: SessionKey) -> bool {
+        self.sessions.get(key).is_some_and(|session| {
+            let reason = session.machine.close_reason();
+            matches!(reason, Some(CloseReason::ForcedClose | CloseReason::ForcedServerClose))
+        })
     }
 
     /// Tells the application of the sessions that have ended.
@@ -111,36 +123,47 @@ impl<A: SessionApp> Core<A> {
         }
     }
 
-    /// Goes on with what waits: a slice of a long delivery, then the turns behind it. [`Work::More`] asks for
-    /// another call after others had their turn.
+    /// Goes on with what waits: a slice of a long delivery, then some of the turns behind it. [`Work::More`] asks
+    /// for another call after others had their turn.
     pub fn work(&mut self) -> Work {
-        loop {
-            if self.app.has_work() {
+        for _ in 0..TURNS_PER_SLICE {
+            if self.app.is_busy() {
                 let work = self.app.work(&mut self.sessions);
                 self.settle();
                 if work == Work::More {
                     return Work::More;
                 }
+                if self.app.is_busy() {
+                    // It waits for something that comes from outside, and with that another call.
+                    return Work::Done;
+                }
             }
-            if self.app.is_busy() {
-                // It waits for something that comes from outside, and with that another call.
-                return Work::Done;
-            }
-            let Some(turn) = self.turns.pop_front() else { break };
+            let Some(turn) = self.turns.pop_front() else {
+                return self.finish();
+            };
             self.turns_bytes = self.turns_bytes.saturating_sub(turn.bytes());
             self.dispatch(turn);
             self.settle();
         }
         self.sessions.metrics().turns_bytes.set(self.turns_bytes as u64);
+        Work::More
+    }
+
+    /// No turn waits any more: what the application has collected goes out, and links may be read again.
+    fn finish(&mut self) -> Work {
+        self.sessions.metrics().turns_bytes.set(0);
         for (key, id) in std::mem::take(&mut self.held_back) {
             if let Some(link) = self.sessions.link_mut(key, id) {
                 link.wake();
             }
         }
-        if self.turns.capacity() > 1024 {
-            self.turns = VecDeque::new();
+        self.turns = VecDeque::new();
+        if !self.app.has_work() {
+            return Work::Done;
         }
-        Work::Done
+        let work = self.app.work(&mut self.sessions);
+        self.settle();
+        if work == Work::More || self.has_work() { Work::More } else { Work::Done }
     }
 
     /// Whether [`Core::work`] has something to do.
@@ -156,7 +179,7 @@ impl<A: SessionApp> Core<A> {
     /// Whether a link may read on; if not, its task is woken when it may.
     pub fn may_read(&mut self, key: SessionKey, id: LinkId) -> bool {
         if self.is_full() {
-            self.held_back.push((key, id));
+            self.held_back.insert((key, id));
             return false;
         }
         !self.sessions.is_paused(key)

@@ -11,14 +11,13 @@ use engineio_proto as eio;
 use engineio_proto::session::CloseReason;
 use socketio_proto as sio;
 use socketio_proto::connection::Connection;
-use socketio_proto::packet::{Packet, PacketType};
 use socketio_proto::json::JsonError;
-use socketio_proto::parser::msgpack::MsgpackError;
+use socketio_proto::packet::{Packet, PacketType};
 use socketio_proto::parser::{DecodeError, Parser, ParserKind};
 
 use super::deliver::{BATCH_MAX, Job};
 use super::namespace::Namespaces;
-use super::peers::{Peers, Remote, weight};
+use super::peers::{Peers, Remote};
 use super::socket::{RoomBounds, SocketIds, SocketView, Sockets, Waiting};
 use crate::config::EdgeConfig;
 use crate::metrics::{Metrics, ShardMetrics};
@@ -337,7 +336,6 @@ impl SocketIo {
             rooms: &self.rooms,
             bounds: &self.bounds.rooms,
             metrics: &self.node_metrics,
-            by_id: &self.by_id,
         };
         Some(call(&mut *self.upstream, &view))
     }
@@ -445,12 +443,6 @@ impl SessionApp for SocketIo {
     fn held_bytes(state: &ClientState) -> usize {
         state.parser.held_bytes()
     }
-
-    fn remote_bytes(message: &Remote) -> usize {
-        match message {
-            Remote::Broadcast(broadcast) => weight(broadcast),
-        }
-    }
 }
 
 /// Whether a packet was refused for its size and not for its form.
@@ -462,6 +454,5 @@ fn is_limit(error: &DecodeError) -> bool {
             | DecodeError::TooManyAttachments { .. }
             | DecodeError::PacketTooLarge { .. }
             | DecodeError::InvalidJson(JsonError::TooDeep { .. })
-            | DecodeError::Msgpack(MsgpackError::TooDeep { .. })
     )
 }

@@ -15,7 +15,7 @@ use websocket_proto::close::CloseCode;
 
 use super::app::{ClientState, SocketIo};
 use super::peers::{Passed, Remote};
-use super::socket::parse_name;
+use super::socket::{is_own_room, parse_name};
 use crate::outbox::wire::{Dialect, Wire};
 use crate::rooms::fan_out::{Broadcast, EncodedOnce, FanOut, OutPacket, SLICE, Selector, encode};
 use crate::rooms::index::SocketKey;
@@ -127,12 +127,12 @@ impl SocketIo {
                 self.broadcast(sessions, session, path, selector, args, volatile);
             }
             Action::Join(room) => {
+                let path = self.namespaces.path(namespace).map_or("/", |path| path.as_str());
+                let is_own = is_own_room(path, socket, &room);
                 let may = self.with_view(key, |_, view| crate::upstream::Socket::may_join(view, &room));
                 if may != Some(true) {
                     self.metrics.limit_hits.add(1);
-                } else if parse_name(self.namespaces.path(namespace).map_or("/", |path| path.as_str()), &room)
-                    .is_none_or(|id| !self.by_id.contains_key(&(namespace, id)))
-                {
+                } else if !is_own {
                     self.rooms.join(key, namespace, Some(&room));
                     self.count();
                 }

@@ -25,8 +25,7 @@ pub enum Remote {
 /// The inboxes of the other shards.
 #[derive(Debug)]
 pub struct Peers {
-    outlets: Vec<Outlet<ShardMessage<Remote>>>,
-    unsent: VecDeque<(usize, Arc<Broadcast>)>,
+    peers: Vec<Peer>,
     unsent_bytes: usize,
     unsent_bytes_max: usize,
     paused: Vec<SessionKey>,
@@ -51,8 +50,8 @@ impl Peers {
         unsent_bytes_max: usize,
         metrics: Arc<ShardMetrics>,
     ) -> Peers {
-        let (unsent, paused) = (VecDeque::new(), Vec::new());
-        Peers { outlets, unsent, unsent_bytes: 0, unsent_bytes_max, paused, metrics }
+        let peers = outlets.into_iter().map(|outlet| Peer { outlet, unsent: VecDeque::new() }).collect();
+        Peers { peers, unsent_bytes: 0, unsent_bytes_max, paused: Vec::new(), metrics }
     }
 
     /// Passes a broadcast on.
@@ -61,11 +60,10 @@ impl Peers {
             return Passed::Refused;
         }
         let mut passed = Passed::On;
-        for peer in 0..self.outlets.len() {
+        for peer in &mut self.peers {
             // Behind one that waits, all wait: the order of broadcasts is kept.
-            let waits = self.unsent.iter().any(|(waiting, _)| *waiting == peer);
-            if waits || !self.send(peer, broadcast.clone()) {
-                self.unsent.push_back((peer, broadcast.clone()));
+            if !peer.unsent.is_empty() || !peer.send(broadcast) {
+                peer.unsent.push_back(broadcast.clone());
                 self.unsent_bytes += weight(broadcast);
                 passed = Passed::Waits;
             }
@@ -79,31 +77,40 @@ impl Peers {
         passed
     }
 
-    fn send(&self, peer: usize, broadcast: Arc<Broadcast>) -> bool {
-        let bytes = weight(&broadcast);
-        let message = ShardMessage::App(Remote::Broadcast(broadcast));
-        match self.outlets.get(peer).map(|outlet| outlet.send(message, bytes)) {
-            Some(Err(SendError::Full(_))) => false,
-            // A shard that has ended has no sockets left.
-            Some(Ok(()) | Err(SendError::Closed(_))) | None => true,
-        }
-    }
-
     /// Tries again what had to wait; the sessions that may be read again once nothing waits.
     pub fn retry(&mut self) -> Vec<SessionKey> {
-        while let Some((peer, broadcast)) = self.unsent.pop_front() {
-            if !self.send(peer, broadcast.clone()) {
-                self.unsent.push_front((peer, broadcast));
-                break;
+        if self.unsent_bytes == 0 {
+            return Vec::new();
+        }
+        for peer in &mut self.peers {
+            while let Some(broadcast) = peer.unsent.front() {
+                if !peer.send(broadcast) {
+                    break;
+                }
+                self.unsent_bytes = self.unsent_bytes.saturating_sub(weight(broadcast));
+                peer.unsent.pop_front();
             }
-            self.unsent_bytes = self.unsent_bytes.saturating_sub(weight(&broadcast));
         }
         self.metrics.unsent_bytes.set(self.unsent_bytes as u64);
-        if self.unsent.is_empty() { std::mem::take(&mut self.paused) } else { Vec::new() }
+        if self.unsent_bytes == 0 { std::mem::take(&mut self.paused) } else { Vec::new() }
     }
 }
 
-/// Bytes that a broadcast counts for while it waits somewhere.
-pub(super) fn weight(broadcast: &Broadcast) -> usize {
+/// One other shard, and the broadcasts that wait for room in its inbox.
+#[derive(Debug)]
+struct Peer {
+    outlet: Outlet<ShardMessage<Remote>>,
+    unsent: VecDeque<Arc<Broadcast>>,
+}
+
+impl Peer {
+    fn send(&self, broadcast: &Arc<Broadcast>) -> bool {
+        let message = ShardMessage::App(Remote::Broadcast(broadcast.clone()));
+        // A shard that has ended has no sockets left.
+        !matches!(self.outlet.send(message, weight(broadcast)), Err(SendError::Full(_)))
+    }
+}
+
+fn weight(broadcast: &Broadcast) -> usize {
     broadcast.packet.bytes() + BROADCAST_OVERHEAD_BYTES
 }

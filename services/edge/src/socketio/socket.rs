@@ -135,11 +135,15 @@ pub struct SocketView<'a> {
     pub(super) rooms: &'a RoomIndex,
     pub(super) bounds: &'a RoomBounds,
     pub(super) metrics: &'a Metrics,
-    pub(super) by_id: &'a SocketIds,
 }
 
 /// Sockets by namespace and id.
 pub type SocketIds = HashMap<(u32, SocketId), SocketKey>;
+
+/// Whether a room is the one that holds a socket and nobody else.
+pub fn is_own_room(path: &str, socket: &Socket, room: &str) -> bool {
+    parse_name(path, room) == Some(socket.id)
+}
 
 /// The bounds on rooms.
 #[derive(Clone, Copy, Debug)]
@@ -173,11 +177,13 @@ impl upstream::Socket for SocketView<'_> {
         if room.is_empty() || room.len() > self.bounds.name_bytes_max {
             return false;
         }
-        if let Some(id) = parse_name(self.namespace(), room)
-            && let Some(owner) = self.by_id.get(&(self.socket.namespace, id))
-        {
-            // One is always in one's own room; that of another socket stays its own.
-            return *owner == self.key;
+        if is_own_room(self.namespace(), self.socket, room) {
+            // One is always in one's own room.
+            return true;
+        }
+        if parse_name(self.namespace(), room).is_some_and(|id| id.node() == self.socket.id.node()) {
+            // The room of another socket of this node, on whichever shard, stays its own.
+            return false;
         }
         match self.rooms.find(self.socket.namespace, Some(room)) {
             Some(known) if self.rooms.contains(self.key, known) => true,

@@ -1,8 +1,11 @@
 //! A plain WebSocket echo (RFC 6455, no Engine.IO), for trying out a client library against the demo.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use websocket_proto::decoder::{Decoder, Incoming};
 use websocket_proto::encoder::{self, Opcode};
 
@@ -13,7 +16,7 @@ use crate::transport::websocket::see_off;
 const READ_BYTES: usize = 4096;
 
 /// Sends every message back as it came, until the client closes or breaks the rules.
-pub async fn serve(mut stream: TcpStream, left_over: Bytes, message_bytes_max: usize) {
+pub async fn serve(mut stream: TcpStream, left_over: Bytes, message_bytes_max: usize, stalled_max: Duration) {
     let mut decoder = Decoder::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut first = left_over.to_vec();
@@ -21,7 +24,7 @@ pub async fn serve(mut stream: TcpStream, left_over: Bytes, message_bytes_max: u
     let last = loop {
         let mut out = Vec::new();
         let last = echo(&mut decoder, input, message_bytes_max, &mut out);
-        if stream.write_all(&out).await.is_err() {
+        if !matches!(timeout(stalled_max, stream.write_all(&out)).await, Ok(Ok(()))) {
             return;
         }
         if let Some(last) = last {

@@ -154,7 +154,7 @@ async fn post<A: SessionApp>(
     }
     let mut guard = PostGuard { shard: Some(shard.clone()), key };
     let body = body.await;
-    shard.room_for_turns().await;
+    shard.room_for_turns(Some(key)).await;
     guard.shard = None;
     match body {
         Ok(PostBody::Complete(body)) => {

@@ -25,7 +25,7 @@ use crate::shard::Shard;
 /// Reads of one link before the others get their turn.
 const READS_PER_TURN: usize = 8;
 /// How long a link that ends may take to accept what is left to say.
-const FAREWELL_WRITE: Duration = Duration::from_secs(30);
+const FAREWELL_WRITE: Duration = Duration::from_secs(5);
 /// How long we wait for the client to close its side after our close frame.
 const FAREWELL_READ: Duration = Duration::from_secs(3);
 

@@ -1,0 +1,27 @@
+//! The bounds that hold while a message of another node is decoded.
+
+use socketio_proto::limits::Limits as PacketLimits;
+
+/// Bounds on one message from the broker. Whoever can write to the broker is trusted with events, not with memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one message. Everything that is allocated is a small multiple of it.
+    pub message_bytes_max: usize,
+    /// Rooms in one list: of a selector, of its exceptions, or to join and leave.
+    pub rooms_max: usize,
+    /// Bytes of a room name.
+    pub room_bytes_max: usize,
+    /// Bounds on the packet inside: attachments, nesting, event and namespace names, text and attachments together.
+    pub packet: PacketLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 8_000_000,
+            rooms_max: 10_000,
+            room_bytes_max: 256,
+            packet: PacketLimits::default(),
+        }
+    }
+}
