@@ -215,7 +215,7 @@ async fn volatile_packets_are_left_out_only_for_a_websocket_that_takes_no_more()
     }
     // At most one packet waits: the one that the stream has taken in part.
     assert!(server.metric("jackfield_outbox_bytes") < 61_000, "{}", server.metric("jackfield_outbox_bytes"));
-    let dropped = server.metric("jackfield_volatile_dropped_total") as usize;
+    let dropped = usize::try_from(server.metric("jackfield_volatile_dropped_total")).expect("a count");
     for number in 0..sent - dropped {
         stuck.expect(&[&text(number)]).await;
     }

@@ -31,9 +31,9 @@ async fn rooms_span_the_shards_and_each_publisher_keeps_its_order() {
     }
     let count = 200;
     for number in 0..count {
-        for publisher in 0..3 {
+        for (publisher, client) in clients.iter_mut().take(3).enumerate() {
             let to = if number % 2 == 0 { json!(["room"]) } else { json!([]) };
-            clients[publisher].act(json!([{"to": to, "emit": ["n", publisher, number]}])).await;
+            client.act(json!([{"to": to, "emit": ["n", publisher, number]}])).await;
         }
     }
     for client in &mut clients {

@@ -90,6 +90,8 @@ fn every_key_is_obeyed() {
         has_whole_word(&code, &key.expression)
             || called.iter().any(|text| has_whole_word(text, &by_method) || has_whole_word(text, &by_nested))
     };
+    let unread = Key { name: "edge.idle".into(), expression: "config.idle".into(), field: "idle".into() };
+    assert!(!is_obeyed(&unread), "a key that nobody reads is noticed");
     let idle: Vec<String> = keys.iter().filter(|key| !is_obeyed(key)).map(|key| key.name.clone()).collect();
     expect_none("keys that nobody obeys", &idle);
 }

@@ -3,7 +3,7 @@
 /// Whom something is for: every socket in any of `rooms`, or with no rooms every socket of the namespace, but for `except`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
-    /// Rooms, among them the ids of single sockets. Each at most once.
+    /// Rooms, among them the ids of single sockets.
     pub rooms: Vec<String>,
     /// Rooms and socket ids that are left out.
     pub except: Vec<String>,

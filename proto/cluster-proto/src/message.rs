@@ -1,5 +1,7 @@
 //! What one node asks of the others.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use socketio_proto::json;
 use socketio_proto::namespace::NamespacePath;
@@ -195,11 +197,17 @@ pub enum Change<T> {
 
 /// Checks what comes from outside before it goes to clients: an array that begins with a name, a name that is not reserved,
 /// and placeholders that suit the attachments.
-///
-/// # Errors
-/// The first rule that does not hold.
 pub(crate) fn check_event(event: &JsonData, limits: &Limits) -> Result<(), DecodeError> {
     check_data(event, limits)?;
+    let name = check_event_name(event, limits)?;
+    if is_reserved_event(&name) { Err(DecodeError::ReservedEvent) } else { Ok(()) }
+}
+
+/// Finds the name of an event. A number as a name is given as its JSON text.
+pub(crate) fn check_event_name<'a>(
+    event: &'a JsonData,
+    limits: &Limits,
+) -> Result<Cow<'a, str>, DecodeError> {
     let name = json::elements(&event.text).next().ok_or(DecodeError::NoEventName)?;
     let max = limits.packet.name_bytes_max;
     // No escape is longer than six bytes.
@@ -208,14 +216,10 @@ pub(crate) fn check_event(event: &JsonData, limits: &Limits) -> Result<(), Decod
     }
     let name = match (json::unquote(name), name.as_bytes().first()) {
         (Some(name), _) => name,
-        (None, Some(b'-' | b'0'..=b'9')) => name.into(),
+        (None, Some(b'-' | b'0'..=b'9')) => Cow::Borrowed(name),
         (None, _) => return Err(DecodeError::NoEventName),
     };
-    match &*name {
-        name if name.len() > max => Err(DecodeError::EventNameTooLong { max }),
-        name if is_reserved_event(name) => Err(DecodeError::ReservedEvent),
-        _ => Ok(()),
-    }
+    if name.len() > max { Err(DecodeError::EventNameTooLong { max }) } else { Ok(name) }
 }
 
 /// Checks size, attachments, nesting and placeholders; an array is asked for, but no name in it.

@@ -66,8 +66,15 @@ impl Server {
 
     /// Waits until no session is left and every gauge says so.
     pub(crate) async fn empties(&self) {
-        const GAUGES: [&str; 7] =
-            ["sockets", "rooms", "namespaces", "acks_pending", "outbox_bytes", "inbound_partial_bytes", "turns_bytes"];
+        const GAUGES: [&str; 7] = [
+            "sockets",
+            "rooms",
+            "namespaces",
+            "acks_pending",
+            "outbox_bytes",
+            "inbound_partial_bytes",
+            "turns_bytes",
+        ];
         let left = || GAUGES.map(|gauge| self.metric(&format!("jackfield_{gauge}")));
         let since = Instant::now();
         while self.metrics.sessions() > 0 || left() != [0; GAUGES.len()] {
