@@ -29,5 +29,6 @@ mod shards;
 mod slow_consumers;
 
 mod addresses;
+mod leaks;
 mod limits;
 mod timers;

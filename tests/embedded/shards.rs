@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use edge::ids::{SessionId, SocketId};
 use serde_json::json;
 
 use crate::harness::websocket::event;
@@ -77,7 +78,11 @@ async fn a_full_inbox_pauses_the_publisher_and_loses_nothing() {
     block(&server, &mut blocker).await;
     let filler = "x".repeat(100_000);
     let count = 60;
-    let event = |number: usize| json!([{"to": [receiver.id, bystander.id], "emit": [number, filler]}]);
+    // The small one would still fit where the large one before it does not.
+    let event = |number: usize| {
+        let to = [&receiver.id, &bystander.id];
+        json!([{"to": to, "emit": [number, filler]}, {"to": to, "emit": [number]}])
+    };
     let events: Vec<_> = (0..count).map(event).collect();
     let publishing = tokio::spawn(async move {
         for event in events {
@@ -90,6 +95,7 @@ async fn a_full_inbox_pauses_the_publisher_and_loses_nothing() {
     let mut seen = 0;
     while let Ok(text) = tokio::time::timeout(QUIET, bystander.text()).await {
         assert!(text.starts_with(&format!("42[{seen},")), "{text:.40}");
+        bystander.expect(&[&format!("42[{seen}]")]).await;
         seen += 1;
     }
     assert!((10..=14).contains(&seen), "{seen} events of 100 kB for an inbox of 1 MiB");
@@ -97,13 +103,12 @@ async fn a_full_inbox_pauses_the_publisher_and_loses_nothing() {
     // Others on the publisher's shard are served.
     bystander.act_and_wait(json!([])).await;
     server.strings.open(GATE);
-    for number in seen..count {
-        let text = bystander.text().await;
-        assert!(text.starts_with(&format!("42[{number},")), "{text:.40}");
-    }
-    for number in 0..count {
-        let text = receiver.text().await;
-        assert!(text.starts_with(&format!("42[{number},")), "{text:.40}");
+    for (client, first) in [(&mut bystander, seen), (&mut receiver, 0)] {
+        for number in first..count {
+            let text = client.text().await;
+            assert!(text.starts_with(&format!("42[{number},")), "{text:.40}");
+            client.expect(&[&format!("42[{number}]")]).await;
+        }
     }
     publishing.await.unwrap().act_and_wait(json!([])).await;
     until("nothing is left in an inbox", || server.metric("jackfield_inbox_bytes") == 0).await;
@@ -147,31 +152,34 @@ async fn a_full_inbox_holds_up_the_posts_of_a_polling_publisher() {
 async fn polling_on(server: &Server, shard: usize) -> Polling {
     loop {
         let session = server.polling().await;
-        if edge::ids::SessionId::parse(&session.sid).expect("an id").shard() == shard {
+        if SessionId::parse(&session.sid).expect("an id").shard() == shard {
             return session;
         }
     }
 }
 
 #[tokio::test]
-async fn broadcasts_that_wait_behind_a_long_delivery_count_with_all_their_bytes() {
+async fn a_shard_in_a_long_delivery_leaves_in_its_inbox_what_it_may_not_hold() {
     let server = Server::start(|edge| {
         edge.shards = 2;
+        edge.limits.inbox_bytes_max = 1 << 20;
         edge.limits.turns_bytes_max = 65_536;
     });
-    let mut crowd = server.clients(2_000).await;
+    let mut crowd = Vec::new();
+    for mut client in server.clients(3_000).await {
+        if SocketId::parse(&client.id).expect("an id").shard() == 1 {
+            client.act_and_wait(json!([{"join": "room"}])).await;
+            crowd.push(client);
+        }
+    }
     let mut publisher = server.client_on(0).await;
     let filler = "x".repeat(100_000);
-    let count = 40;
+    let count = 60;
     let mut most = 0;
     for number in 0..count {
-        // Nobody is in the room; what counts is the bytes on their way to the other shard.
-        publisher
-            .act(json!([
-                {"to": [], "except": [publisher.id], "emit": ["n"]},
-                {"to": ["nobody"], "emit": [number, filler]},
-            ]))
-            .await;
+        // Nobody is in the other room; what counts is the bytes on their way to the shard that is busy.
+        let large = json!({"to": ["nobody"], "emit": [number, filler]});
+        publisher.act(json!([{"to": ["room"], "emit": ["n"]}, large])).await;
         most = most.max(server.metric("jackfield_turns_bytes"));
     }
     for client in &mut crowd {
@@ -179,8 +187,9 @@ async fn broadcasts_that_wait_behind_a_long_delivery_count_with_all_their_bytes(
             client.expect(&[r#"42["n"]"#]).await;
         }
     }
-    // Each shard takes at most one more than it may hold.
+    // Each shard takes at most one more than it may hold; the rest waited where it was, and slowed the publisher.
     assert!(most <= 2 * (65_536 + 110_000), "{most} bytes");
+    assert!(server.metric("jackfield_inbox_full_total") > 0);
     until("nothing is left", || {
         server.metric("jackfield_inbox_bytes") == 0 && server.metric("jackfield_turns_bytes") == 0
     })
