@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Client, DEADLINE, Options, Server};
+use crate::harness::{Client, DEADLINE, Options, Server, room_for_a_crowd};
 
 /// More sockets than a delivery serves in one slice, many times over.
 const CROWD: usize = 3_000;
@@ -29,6 +29,7 @@ async fn in_room(server: &Server, count: usize) -> Vec<Client> {
 
 #[tokio::test]
 async fn a_packet_to_one_socket_waits_for_the_broadcasts_before_it() {
+    let _room = room_for_a_crowd().await;
     let server = Server::start(|_| {});
     let mut crowd = server.clients(CROWD).await;
     let mut sender = crowd.pop().unwrap();
@@ -55,6 +56,7 @@ async fn a_packet_to_one_socket_waits_for_the_broadcasts_before_it() {
 
 #[tokio::test]
 async fn what_others_do_meanwhile_waits_for_the_end_of_a_long_delivery() {
+    let _room = room_for_a_crowd().await;
     let server = Server::start(|_| {});
     let mut crowd = in_room(&server, CROWD).await;
     let mut first = crowd.remove(0);
@@ -79,6 +81,7 @@ async fn what_others_do_meanwhile_waits_for_the_end_of_a_long_delivery() {
 
 #[tokio::test]
 async fn members_may_go_in_the_middle_of_a_delivery() {
+    let _room = room_for_a_crowd().await;
     let server = Server::start(|_| {});
     let mut crowd = in_room(&server, CROWD).await;
     let mut sender = server.client().await;
@@ -246,6 +249,7 @@ async fn volatile_packets_are_left_out_for_polling_only_when_something_waits_alr
 
 #[tokio::test]
 async fn handshakes_and_heartbeats_go_on_during_deliveries() {
+    let _room = room_for_a_crowd().await;
     let server = Server::start(|edge| (edge.ping_interval_ms, edge.ping_timeout_ms) = (300, 20_000));
     let mut crowd = server.clients(1_000).await;
     let mut sender = server.client().await;

@@ -7,7 +7,7 @@ use edge::ids::{SessionId, SocketId};
 use serde_json::json;
 
 use crate::harness::websocket::event;
-use crate::harness::{Client, Polling, Server, not_within, until};
+use crate::harness::{Client, Polling, Server, not_within, room_for_a_crowd, until};
 
 /// What keeps a shard from taking anything.
 const GATE: &str = "gate";
@@ -160,6 +160,7 @@ async fn polling_on(server: &Server, shard: usize) -> Polling {
 
 #[tokio::test]
 async fn a_shard_in_a_long_delivery_leaves_in_its_inbox_what_it_may_not_hold() {
+    let _room = room_for_a_crowd().await;
     let server = Server::start(|edge| {
         edge.shards = 2;
         edge.limits.inbox_bytes_max = 1 << 20;

@@ -12,6 +12,8 @@ pub(crate) mod websocket;
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::{Mutex, MutexGuard};
+
 pub(crate) use polling::Polling;
 pub(crate) use server::Server;
 pub(crate) use websocket::{Client, Next, Options};
@@ -42,4 +44,11 @@ pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
 /// Expects that `event` does not happen within `quiet`, in which a wrong edge would act.
 pub(crate) async fn not_within<F: Future>(quiet: Duration, what: &str, event: F) {
     assert!(tokio::time::timeout(quiet, event).await.is_err(), "should not happen: {what}");
+}
+
+/// Waits for room for thousands of sockets: one test at a time has them, or a process with many tests at once would
+/// run out of descriptors.
+pub(crate) async fn room_for_a_crowd() -> MutexGuard<'static, ()> {
+    static CROWD: Mutex<()> = Mutex::const_new(());
+    CROWD.lock().await
 }
