@@ -3,6 +3,9 @@
 //! - [`accept`]: connections come in and are shared out between the shards
 //! - [`router`]: one HTTP request: which part of the edge answers it
 //! - [`admission`]: who may come in: origins, addresses, proxies
+//! - `cors`: what browsers are told about that
+//! - `body`: the body of a POST
+//! - `upgrade`: the opening handshake of a WebSocket
 //! - [`error_body`]: what a refused client reads
 //! - [`forward`]: a request whose session lives on another shard
 //! - [`static_files`]: the demo pages and the official browser clients
@@ -11,10 +14,13 @@
 
 pub mod accept;
 pub mod admission;
+mod body;
+mod cors;
 pub mod error_body;
 pub mod forward;
 pub mod router;
 pub mod static_files;
+mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::Arc;

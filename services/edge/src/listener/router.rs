@@ -9,28 +9,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use engineio_proto::handshake::{ErrorCode, Query};
 use engineio_proto::payload::BodyForm;
 use engineio_proto::{ProtocolVersion, TransportKind};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use websocket_proto::handshake as websocket;
 
 use super::admission::{Origin, client_address};
 use super::static_files::{gzip, is_bundle_name};
-use super::{Site, error_body, forward};
+use super::{Site, body, cors, error_body, forward, upgrade};
 use crate::config::TransportName;
 use crate::ids::SessionId;
 use crate::session::app::{Handshake, SessionApp};
 use crate::session::drive::OpenRequest;
 use crate::session::registry::Opening;
 use crate::shard::Shard;
-use crate::transport::polling::{self, PollMethod, PollRequest, PostBody};
+use crate::transport::polling::{self, PollMethod, PollRequest};
 use crate::transport::reply::Reply;
 
 /// What happens to a connection after `101 Switching Protocols`.
@@ -94,7 +93,8 @@ fn head_bytes(request: &Request<Incoming>) -> usize {
     request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + uri
 }
 
-fn text_header(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
+/// A header's value as text.
+pub(super) fn text_header(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
@@ -113,8 +113,6 @@ fn is_old_explorer(headers: &HeaderMap) -> bool {
         .is_some_and(|agent| agent.contains(";MSIE") || agent.contains("Trident/"))
 }
 
-// ---- pages ----
-
 fn bundle(site: &Site, name: &str, request: &Request<Incoming>, accepts_gzip: bool) -> Reply {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Reply::empty(405).with_header("allow", "GET, HEAD");
@@ -125,7 +123,7 @@ fn bundle(site: &Site, name: &str, request: &Request<Incoming>, accepts_gzip: bo
 fn page(site: &Site, after: &After, request: &Request<Incoming>, accepts_gzip: bool) -> Reply {
     let path = request.uri().path();
     if site.demo && path == "/echo" {
-        return match accept_websocket(request) {
+        return match upgrade::accept(request) {
             Ok(reply) => {
                 after.replace(Some(AfterUpgrade::Echo));
                 reply
@@ -146,8 +144,6 @@ fn page(site: &Site, after: &After, request: &Request<Incoming>, accepts_gzip: b
     })
 }
 
-// ---- the endpoint ----
-
 async fn endpoint<A: SessionApp>(
     shard: Rc<Shard<A>>,
     client: Client,
@@ -156,12 +152,12 @@ async fn endpoint<A: SessionApp>(
 ) -> Reply {
     let site = shard.site.clone();
     let origin = site.origins.judge(request.headers(), client.trusted);
-    let cors = cors_headers(origin);
-    let is_websocket = is_upgrade(request.headers());
+    let cors = cors::headers(origin);
+    let is_websocket = upgrade::is_upgrade(request.headers());
     let is_preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     if is_preflight && !cors.is_empty() {
-        return preflight(request.headers(), cors);
+        return cors::preflight(request.headers(), cors);
     }
     let refused = match origin {
         Origin::Refused => {
@@ -303,11 +299,11 @@ async fn poll<A: SessionApp>(
     let form = if is_octets { BodyForm::Octets } else { BodyForm::Text };
     let bytes_max = shard.site.config.payload_bytes_max;
     let body_timeout = shard.site.config.limits.http_body_timeout();
-    let (sender, body) = oneshot::channel();
+    let (sender, arriving) = oneshot::channel();
     let reader = shard.clone();
     let method = match *request.method() {
         Method::GET => PollMethod::Get,
-        Method::POST => PollMethod::Post(form, body),
+        Method::POST => PollMethod::Post(form, arriving),
         _ => PollMethod::Other,
     };
     let is_post = matches!(method, PollMethod::Post(..));
@@ -317,7 +313,7 @@ async fn poll<A: SessionApp>(
         return answer.await;
     }
     let reading = async move {
-        match timeout(body_timeout, read_body(&reader, request, bytes_max)).await {
+        match timeout(body_timeout, body::read(&reader, request, bytes_max)).await {
             Ok(Some(body)) => drop(sender.send(body)),
             // Dropping the sender tells the session that no body will come.
             Ok(None) | Err(_) => drop(sender),
@@ -330,63 +326,6 @@ async fn poll<A: SessionApp>(
     }
 }
 
-/// Reads a body of at most `bytes_max`; `None` if the client broke off. What it holds counts towards
-/// `edge.limits.inbound_partial_bytes_max` of the shard that reads.
-async fn read_body<A: SessionApp>(
-    shard: &Rc<Shard<A>>,
-    request: Request<Incoming>,
-    bytes_max: usize,
-) -> Option<PostBody> {
-    let mut body = request.into_body();
-    if body.size_hint().lower() > bytes_max as u64 {
-        return Some(PostBody::TooLarge);
-    }
-    let mut held = HeldBytes { shard, bytes: 0 };
-    let mut parts = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.ok()?.into_data() else { continue };
-        if parts.len() + data.len() > bytes_max || !held.add(data.len()) {
-            return Some(PostBody::TooLarge);
-        }
-        parts.extend_from_slice(&data);
-    }
-    Some(PostBody::Complete(parts.freeze()))
-}
-
-/// Bytes of a body that is being read.
-struct HeldBytes<'a, A: SessionApp> {
-    shard: &'a Rc<Shard<A>>,
-    bytes: usize,
-}
-
-impl<A: SessionApp> HeldBytes<'_, A> {
-    /// Books more; `false` when the shard holds too much.
-    fn add(&mut self, bytes: usize) -> bool {
-        self.bytes += bytes;
-        self.shard.with(|core| core.sessions.hold(bytes))
-    }
-}
-
-impl<A: SessionApp> Drop for HeldBytes<'_, A> {
-    fn drop(&mut self) {
-        self.shard.with(|core| core.sessions.let_go(self.bytes));
-    }
-}
-
-// ---- WebSocket ----
-
-fn is_upgrade(headers: &HeaderMap) -> bool {
-    let names = |name: HeaderName, word: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|part| part.trim().eq_ignore_ascii_case(word))
-    };
-    names(header::UPGRADE, "websocket") && names(header::CONNECTION, "upgrade")
-}
-
 async fn websocket_request<A: SessionApp>(
     shard: &Rc<Shard<A>>,
     client: Client,
@@ -395,7 +334,7 @@ async fn websocket_request<A: SessionApp>(
     query: Query,
     session: Option<SessionId>,
 ) -> Reply {
-    let accepted = match accept_websocket(request) {
+    let accepted = match upgrade::accept(request) {
         Ok(reply) => reply,
         Err(refusal) => {
             shard.metrics.handshakes_refused.add(1);
@@ -419,63 +358,6 @@ async fn websocket_request<A: SessionApp>(
     after.replace(Some(next));
     accepted
 }
-
-/// The `101` for a WebSocket request, or its refusal. Spec: RFC 6455, section 4.2.
-fn accept_websocket(request: &Request<Incoming>) -> Result<Reply, Reply> {
-    let headers = request.headers();
-    if request.method() != Method::GET || request.version() != Version::HTTP_11 || !is_upgrade(headers) {
-        return Err(error_body::websocket_text(400, "This is a WebSocket endpoint"));
-    }
-    if text_header(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        return Err(error_body::websocket_text(426, "Only WebSocket version 13 is spoken here")
-            .with_header("sec-websocket-version", "13"));
-    }
-    let key = text_header(headers, header::SEC_WEBSOCKET_KEY).filter(|key| websocket::is_valid_key(key));
-    let Some(key) = key else {
-        return Err(error_body::websocket_text(
-            400,
-            "Sec-WebSocket-Key is missing or not 16 bytes of base64",
-        ));
-    };
-    let reply = Reply::empty(101)
-        .with_header("upgrade", "websocket")
-        .with_header("connection", "Upgrade")
-        .with_header("sec-websocket-accept", websocket::accept_key(key));
-    let offered = text_header(headers, header::SEC_WEBSOCKET_PROTOCOL)
-        .and_then(|offers| offers.split(',').map(str::trim).find(|offer| !offer.is_empty()));
-    Ok(match offered {
-        // Some clients fail the handshake when they offered one and none is chosen.
-        Some(first) => reply.with_header("sec-websocket-protocol", first),
-        None => reply,
-    })
-}
-
-// ---- CORS ----
-
-fn cors_headers(origin: Origin<'_>) -> Vec<(&'static str, String)> {
-    match origin {
-        Origin::Listed(origin) => vec![
-            ("access-control-allow-origin", origin.to_owned()),
-            ("access-control-allow-credentials", "true".to_owned()),
-            ("vary", "Origin".to_owned()),
-        ],
-        Origin::Any => vec![("access-control-allow-origin", "*".to_owned())],
-        Origin::Own | Origin::Refused | Origin::Invalid => Vec::new(),
-    }
-}
-
-fn preflight(headers: &HeaderMap, cors: Vec<(&'static str, String)>) -> Reply {
-    let mut reply = Reply::empty(204)
-        .with_header("access-control-allow-methods", "GET,POST,OPTIONS")
-        .with_header("access-control-max-age", "600");
-    if let Some(asked) = text_header(headers, header::ACCESS_CONTROL_REQUEST_HEADERS) {
-        reply = reply.with_header("access-control-allow-headers", asked);
-    }
-    reply.headers.extend(cors);
-    reply
-}
-
-// ---- the response ----
 
 fn respond(site: &Site, reply: Reply, accepts_gzip: bool, script_guard: bool) -> Response<Full<Bytes>> {
     let Reply { status, content_type, mut body, compressible, headers } = reply;

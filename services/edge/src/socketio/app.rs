@@ -18,7 +18,7 @@ use socketio_proto::parser::{DecodeError, Parser, ParserKind};
 use super::deliver::{BATCH_MAX, Job};
 use super::namespace::Namespaces;
 use super::peers::{Peers, Remote};
-use super::socket::{RoomBounds, SocketIds, SocketView, Sockets, Waiting};
+use super::socket::{RoomBounds, SocketIds, SocketView, Sockets};
 use crate::config::EdgeConfig;
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::outbox::wire::Dialect;
@@ -28,9 +28,8 @@ use crate::session::app::{Handshake, Message, SessionApp, Work};
 use crate::session::ending::Farewell;
 use crate::session::registry::{SessionKey, Sessions};
 use crate::shard::Completions;
-use crate::upstream::{Answer, Decision, Reply, Upstream};
+use crate::upstream::{Decision, Reply, Upstream};
 use socketio_proto::namespace::NamespacePath;
-use websocket_proto::close::CloseCode;
 
 /// What Socket.IO keeps with each session.
 #[derive(Debug)]
@@ -210,117 +209,6 @@ impl SocketIo {
     pub(super) fn violation(sessions: &mut Sessions<ClientState>, session: SessionKey, what: &str) {
         tracing::debug!(what, "closing a client that broke the protocol");
         sessions.close(session, CloseReason::ForcedClose, Farewell::Flush);
-    }
-
-    // ---- events ----
-
-    fn event(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, packet: Packet<'_>) {
-        self.metrics.events.add(1);
-        let bounds = self.bounds.clone();
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        let Some(waiting) = &mut socket.waiting else {
-            self.ask(sessions, key, &packet);
-            return;
-        };
-        waiting.bytes += packet.bytes_len();
-        if waiting.events.len() >= bounds.events_waiting_max
-            || waiting.bytes > bounds.events_waiting_bytes_max
-        {
-            let session = socket.session;
-            self.metrics.upstream_overloaded.add(1);
-            tracing::debug!("closing a client whose events wait for the application: upstream overloaded");
-            let farewell = Farewell::Discard(Some(CloseCode::TRY_AGAIN_LATER));
-            sessions.close(session, CloseReason::ForcedServerClose, farewell);
-            return;
-        }
-        waiting.events.push_back(packet.into_owned());
-    }
-
-    /// Puts an event to the upstream.
-    fn ask(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, packet: &Packet<'_>) {
-        let Some(answer) = self.with_view(key, |upstream, view| upstream.event(view, packet)) else { return };
-        self.take_answer(sessions, key, packet.ack_id, answer);
-    }
-
-    fn take_answer(
-        &mut self,
-        sessions: &mut Sessions<ClientState>,
-        key: SocketKey,
-        ack_id: Option<sio::packet::AckId>,
-        answer: Answer<Reply>,
-    ) {
-        match answer {
-            Answer::Now(reply) => self.do_job(sessions, Job::reply(key, ack_id, reply)),
-            Answer::Later(later) => {
-                if let Some(socket) = self.sockets.get_mut(key) {
-                    socket.waiting.get_or_insert_with(|| Box::new(Waiting::default()));
-                }
-                self.completions.spawn(async move { Completion::Reply(key, ack_id, later.await) });
-            }
-        }
-    }
-
-    /// An answer has come: it is carried out, and the event behind it is next.
-    fn answered(
-        &mut self,
-        sessions: &mut Sessions<ClientState>,
-        key: SocketKey,
-        ack_id: Option<sio::packet::AckId>,
-        reply: Reply,
-    ) {
-        self.do_job(sessions, Job::reply(key, ack_id, reply));
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        let Some(waiting) = &mut socket.waiting else { return };
-        match waiting.events.pop_front() {
-            Some(event) => {
-                waiting.bytes = waiting.bytes.saturating_sub(event.bytes_len());
-                let later = std::mem::take(&mut socket.waiting);
-                self.ask(sessions, key, &event);
-                self.resume(sessions, key, later);
-            }
-            None => socket.waiting = None,
-        }
-    }
-
-    /// Events that waited behind one that was answered at once are put to the upstream in turn.
-    fn resume(
-        &mut self,
-        sessions: &mut Sessions<ClientState>,
-        key: SocketKey,
-        mut later: Option<Box<Waiting>>,
-    ) {
-        loop {
-            let Some(socket) = self.sockets.get_mut(key) else { return };
-            if socket.waiting.is_some() {
-                socket.waiting = later;
-                return;
-            }
-            let Some(event) = later.as_mut().and_then(|waiting| {
-                let event = waiting.events.pop_front()?;
-                waiting.bytes = waiting.bytes.saturating_sub(event.bytes_len());
-                Some(event)
-            }) else {
-                return;
-            };
-            self.ask(sessions, key, &event);
-        }
-    }
-
-    fn ack(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, packet: &Packet<'_>) {
-        let Some(id) = packet.ack_id else { return };
-        let token = self.sockets.get_mut(key).and_then(|socket| socket.acks.take(id));
-        // An answer that nobody asked for is ignored, as the reference does.
-        let Some(token) = token else { return };
-        self.metrics.acks_pending.sub(1);
-        let Some(answer) = self.with_view(key, |upstream, view| upstream.acked(view, token, packet)) else {
-            return;
-        };
-        match answer {
-            Answer::Now(reply) => self.do_job(sessions, Job::reply(key, None, reply)),
-            Answer::Later(later) => {
-                self.completions.spawn(async move { Completion::Acked(key, later.await) });
-            }
-        }
     }
 
     /// Lets the upstream look at a socket.

@@ -4,6 +4,7 @@
 //! - [`connect`]: joining and leaving namespaces
 //! - [`namespace`]: the namespaces that exist, and which may
 //! - [`socket`]: one client in one namespace
+//! - `events`: events and acknowledgements, to the application and back
 //! - [`acks`]: acknowledgements that clients still owe
 //! - [`deliver`]: actions and broadcasts, carried out in one order
 //! - [`peers`]: the other shards of this edge
@@ -12,6 +13,7 @@ pub mod acks;
 pub mod app;
 pub mod connect;
 pub mod deliver;
+mod events;
 pub mod namespace;
 pub mod peers;
 pub mod socket;

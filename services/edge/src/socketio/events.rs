@@ -1,0 +1,127 @@
+//! Events and acknowledgements of clients, on their way to the application and back.
+//!
+//! Events of one socket are put to the application one after the other: while an answer is awaited, the next
+//! events wait with their socket, within bounds.
+
+use engineio_proto::session::CloseReason;
+use socketio_proto::packet::{AckId, Packet};
+use websocket_proto::close::CloseCode;
+
+use super::app::{ClientState, Completion, SocketIo};
+use super::deliver::Job;
+use super::socket::Waiting;
+use crate::rooms::index::SocketKey;
+use crate::session::ending::Farewell;
+use crate::session::registry::Sessions;
+use crate::upstream::{Answer, Reply};
+
+impl SocketIo {
+    pub(super) fn event(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, packet: Packet<'_>) {
+        self.metrics.events.add(1);
+        let bounds = self.bounds.clone();
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let Some(waiting) = &mut socket.waiting else {
+            self.ask(sessions, key, &packet);
+            return;
+        };
+        waiting.bytes += packet.bytes_len();
+        if waiting.events.len() >= bounds.events_waiting_max
+            || waiting.bytes > bounds.events_waiting_bytes_max
+        {
+            let session = socket.session;
+            self.metrics.upstream_overloaded.add(1);
+            tracing::debug!("closing a client whose events wait for the application: upstream overloaded");
+            let farewell = Farewell::Discard(Some(CloseCode::TRY_AGAIN_LATER));
+            sessions.close(session, CloseReason::ForcedServerClose, farewell);
+            return;
+        }
+        waiting.events.push_back(packet.into_owned());
+    }
+
+    /// Puts an event to the upstream.
+    fn ask(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, packet: &Packet<'_>) {
+        let Some(answer) = self.with_view(key, |upstream, view| upstream.event(view, packet)) else { return };
+        self.take_answer(sessions, key, packet.ack_id, answer);
+    }
+
+    fn take_answer(
+        &mut self,
+        sessions: &mut Sessions<ClientState>,
+        key: SocketKey,
+        ack_id: Option<AckId>,
+        answer: Answer<Reply>,
+    ) {
+        match answer {
+            Answer::Now(reply) => self.do_job(sessions, Job::reply(key, ack_id, reply)),
+            Answer::Later(later) => {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.waiting.get_or_insert_with(|| Box::new(Waiting::default()));
+                }
+                self.completions.spawn(async move { Completion::Reply(key, ack_id, later.await) });
+            }
+        }
+    }
+
+    /// An answer has come: it is carried out, and the event behind it is next.
+    pub(super) fn answered(
+        &mut self,
+        sessions: &mut Sessions<ClientState>,
+        key: SocketKey,
+        ack_id: Option<AckId>,
+        reply: Reply,
+    ) {
+        self.do_job(sessions, Job::reply(key, ack_id, reply));
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let Some(waiting) = &mut socket.waiting else { return };
+        match waiting.events.pop_front() {
+            Some(event) => {
+                waiting.bytes = waiting.bytes.saturating_sub(event.bytes_len());
+                let later = std::mem::take(&mut socket.waiting);
+                self.ask(sessions, key, &event);
+                self.resume(sessions, key, later);
+            }
+            None => socket.waiting = None,
+        }
+    }
+
+    /// Events that waited behind one that was answered at once are put to the upstream in turn.
+    fn resume(
+        &mut self,
+        sessions: &mut Sessions<ClientState>,
+        key: SocketKey,
+        mut later: Option<Box<Waiting>>,
+    ) {
+        loop {
+            let Some(socket) = self.sockets.get_mut(key) else { return };
+            if socket.waiting.is_some() {
+                socket.waiting = later;
+                return;
+            }
+            let Some(event) = later.as_mut().and_then(|waiting| {
+                let event = waiting.events.pop_front()?;
+                waiting.bytes = waiting.bytes.saturating_sub(event.bytes_len());
+                Some(event)
+            }) else {
+                return;
+            };
+            self.ask(sessions, key, &event);
+        }
+    }
+
+    pub(super) fn ack(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, packet: &Packet<'_>) {
+        let Some(id) = packet.ack_id else { return };
+        let token = self.sockets.get_mut(key).and_then(|socket| socket.acks.take(id));
+        // An answer that nobody asked for is ignored, as the reference does.
+        let Some(token) = token else { return };
+        self.metrics.acks_pending.sub(1);
+        let Some(answer) = self.with_view(key, |upstream, view| upstream.acked(view, token, packet)) else {
+            return;
+        };
+        match answer {
+            Answer::Now(reply) => self.do_job(sessions, Job::reply(key, None, reply)),
+            Answer::Later(later) => {
+                self.completions.spawn(async move { Completion::Acked(key, later.await) });
+            }
+        }
+    }
+}
