@@ -75,6 +75,12 @@ pub enum DecodeError {
         /// The bound.
         max: usize,
     },
+    /// More sockets than `limits.answer_items_max` in one answer.
+    #[error("more than {max} sockets in one answer")]
+    TooManyItems {
+        /// The bound.
+        max: usize,
+    },
     /// A room name over `limits.room_bytes_max`.
     #[error("room name over {max} bytes")]
     RoomTooLong {
@@ -105,6 +111,7 @@ impl DecodeError {
             Self::TooManyAttachments { .. } => "attachments",
             Self::TooDeep { .. } => "depth",
             Self::TooManyRooms { .. } | Self::RoomTooLong { .. } => "rooms",
+            Self::TooManyItems { .. } => "answer_items",
             Self::InvalidNamespace => "namespace",
             Self::IllegalPlaceholder => "placeholders",
         }

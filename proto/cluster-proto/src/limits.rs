@@ -9,6 +9,8 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Rooms in one list: of a selector, of its exceptions, or to join and leave.
     pub rooms_max: usize,
+    /// Names or sockets in one answer: all rooms of a node, or all ids that a broadcast with acks went to.
+    pub answer_items_max: usize,
     /// Bytes of a room name.
     pub room_bytes_max: usize,
     /// Bounds on the packet inside: attachments, nesting, event and namespace names, text and attachments together.
@@ -20,6 +22,7 @@ impl Default for Limits {
         Self {
             message_bytes_max: 8_000_000,
             rooms_max: 10_000,
+            answer_items_max: 250_000,
             room_bytes_max: 256,
             packet: PacketLimits::default(),
         }

@@ -22,6 +22,7 @@
 //!
 //! Messages also have `uid`, `id` and `tp` where there is something to say.
 
+use serde::Deserialize;
 use socketio_proto::json;
 use socketio_proto::namespace::NamespacePath;
 
@@ -40,6 +41,9 @@ use crate::response::{Answer, ClusterResponse, RemoteSocket};
 /// The format version that is written.
 pub const VERSION: u64 = 1;
 
+/// Levels of maps and arrays in a body. Ours have three; the rest is for what later versions may add.
+/// The deserializer calls itself for each level, also below keys that it passes over.
+const LEVELS_MAX: usize = 16;
 /// Bytes of short texts of our own: ids for deduplication, trace parents.
 const SHORT_BYTES_MAX: usize = 64;
 const PEER_BYTES_MAX: usize = 256;
@@ -65,9 +69,9 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Delivery, DecodeError> {
     if bytes.len() > limits.message_bytes_max {
         return Err(DecodeError::TooLarge { bytes: bytes.len(), max: limits.message_bytes_max });
     }
-    let body: Body<'_> = rmp_serde::from_slice(bytes).map_err(|error| {
-        let version = rmp_serde::from_slice::<Version>(bytes).map(|version| version.v);
-        version.map_or_else(|_| None, |v| check_version(v).err()).unwrap_or(DecodeError::Malformed(error.to_string()))
+    let body: Body<'_> = deserialize(bytes).map_err(|error| match deserialize::<Version>(bytes) {
+        Ok(Version { v }) if check_version(v).is_err() => DecodeError::UnknownVersion { version: v },
+        Ok(_) | Err(_) => DecodeError::Malformed(error.to_string()),
     })?;
     check_version(body.v)?;
     match body.t {
@@ -79,6 +83,12 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Delivery, DecodeError> {
     }
 }
 
+fn deserialize<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, rmp_serde::decode::Error> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(LEVELS_MAX);
+    T::deserialize(&mut deserializer)
+}
+
 fn check_version(version: u64) -> Result<(), DecodeError> {
     let readable = version == VERSION || (version > 0 && version + 1 == VERSION);
     if readable { Ok(()) } else { Err(DecodeError::UnknownVersion { version }) }
@@ -88,7 +98,8 @@ fn message(mut body: Body<'_>, limits: &Limits) -> Result<ClusterMessage, Decode
     let operation = operation(&mut body, limits)?;
     let short = |text: Option<&str>| text.filter(|text| text.len() <= SHORT_BYTES_MAX).map(str::to_owned);
     let path = body.nsp.filter(|path| path.len() <= limits.packet.name_bytes_max);
-    let namespace = NamespacePath::parse(path.unwrap_or_default()).map_err(|_| DecodeError::InvalidNamespace)?;
+    let namespace =
+        NamespacePath::parse(path.unwrap_or_default()).map_err(|_| DecodeError::InvalidNamespace)?;
     Ok(ClusterMessage {
         sender: body.uid.and_then(NodeUid::parse),
         namespace,
@@ -100,7 +111,9 @@ fn message(mut body: Body<'_>, limits: &Limits) -> Result<ClusterMessage, Decode
 
 fn operation(body: &mut Body<'_>, limits: &Limits) -> Result<Operation, DecodeError> {
     match body.t {
-        "broadcast" => Ok(Operation::Broadcast { event: event(body, limits)?, options: options(body, limits)? }),
+        "broadcast" => {
+            Ok(Operation::Broadcast { event: event(body, limits)?, options: options(body, limits)? })
+        }
         "broadcast_ack" => Ok(Operation::BroadcastWithAck {
             request: needed_request(body)?,
             event: event(body, limits)?,
@@ -148,7 +161,7 @@ fn operation(body: &mut Body<'_>, limits: &Limits) -> Result<Operation, DecodeEr
 fn response(mut body: Body<'_>, limits: &Limits) -> Result<ClusterResponse, DecodeError> {
     let request = needed_request(&body)?;
     let node = body.node.and_then(NodeId::parse);
-    let many = |names: &[&str]| rooms(names, usize::MAX, limits);
+    let many = |names: &[&str]| rooms(names, limits.answer_items_max, limits);
     let names = || body.names.as_deref().ok_or(DecodeError::InvalidField { field: "names" });
     let answer = match body.t {
         "count" => Answer::ClientCount {
@@ -282,6 +295,10 @@ fn sockets(body: &Body<'_>, limits: &Limits) -> Result<Vec<RemoteSocket>, Decode
             user: socket.user.map(str::to_owned),
         })
     };
+    let max = limits.answer_items_max;
+    if body.sockets.len() > max {
+        return Err(DecodeError::TooManyItems { max });
+    }
     body.sockets.iter().map(socket).collect()
 }
 
@@ -342,11 +359,9 @@ pub fn encode_response(response: &ClusterResponse) -> Result<Vec<u8>, EncodeErro
             Body { count: Some(*count), names: sids.as_deref().map(texts), ..empty_body("count") }
         }
         Answer::Ack { sid, args } => Body { sid: sid.as_deref(), ..data_body("ack", args) },
-        Answer::Sockets { sockets, more } => Body {
-            sockets: sockets.iter().map(socket_body).collect(),
-            more: *more,
-            ..empty_body("sockets")
-        },
+        Answer::Sockets { sockets, more } => {
+            Body { sockets: sockets.iter().map(socket_body).collect(), more: *more, ..empty_body("sockets") }
+        }
         Answer::SocketIds(ids) => Body { names: Some(texts(ids)), ..empty_body("ids") },
         Answer::Rooms(rooms) => Body { names: Some(texts(rooms)), ..empty_body("rooms") },
         Answer::ServerSideEmit(data) => Body { data: data.as_deref(), ..empty_body("server_emit_ack") },

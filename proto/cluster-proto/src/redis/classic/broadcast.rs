@@ -30,11 +30,11 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<ClusterMessage, DecodeErr
     let Value::Array(count @ 3..) = input.value()? else {
         return Err(DecodeError::Malformed("no array of three".to_owned()));
     };
-    let sender = match input.value()? {
-        Value::Text(uid) => NodeUid::parse(uid),
-        Value::Nil | Value::Undefined => None,
-        _ => return Err(DecodeError::InvalidField { field: "uid" }),
-    };
+    let uid = input.value()?;
+    if matches!(uid, Value::Array(_) | Value::Map(_)) {
+        return Err(DecodeError::InvalidField { field: "uid" });
+    }
+    let sender = text(uid).and_then(NodeUid::parse);
     let Packet { namespace, event } = Packet::decode(&mut input, limits)?;
     let options = fields::options(&fields::transcode(&mut input, limits)?.text, limits)?;
     let (mut id, mut trace_parent) = (None, None);
@@ -60,14 +60,14 @@ pub fn encode(message: &ClusterMessage) -> Result<Vec<u8>, EncodeError> {
         return Err(EncodeError::NotOnThisWire { what: "a request among broadcasts" });
     };
     let ours = [("id", &message.id), ("tp", &message.trace_parent)];
-    let ours_count = (0..).zip(ours.iter().filter(|(_, value)| value.is_some())).count();
+    let ours_count = ours.iter().filter(|(_, value)| value.is_some()).fold(0, |count, _| count + 1);
     let mut out = Vec::with_capacity(event.bytes_len() + 128);
     push_array_head(if ours_count > 0 { 4 } else { 3 }, &mut out);
     push_text(message.sender.as_ref().map_or(EMITTER, NodeUid::as_str), &mut out)?;
     push_packet(event, &message.namespace, &mut out)?;
     push_options(options, &mut out)?;
     if ours_count > 0 {
-        push_map_head(if ours_count == 2 { 2 } else { 1 }, &mut out);
+        push_map_head(ours_count, &mut out);
         for (key, value) in ours {
             if let Some(value) = value {
                 push_text(key, &mut out)?;
@@ -96,11 +96,12 @@ impl Packet {
             let Value::Text(key) = input.value()? else { return Err(MsgpackError::InvalidKey.into()) };
             match key {
                 "type" => kind = Some(input.value()?),
-                "nsp" => match input.value()? {
-                    Value::Text(path) => namespace = path,
-                    Value::Nil | Value::Undefined => {}
-                    _ => return Err(DecodeError::InvalidNamespace),
-                },
+                "nsp" => {
+                    let value = input.value()?;
+                    if !matches!(value, Value::Nil | Value::Undefined) {
+                        namespace = text(value).ok_or(DecodeError::InvalidNamespace)?;
+                    }
+                }
                 "data" => data = Some(fields::transcode(input, limits)?),
                 _ => input.skip_value()?,
             }
@@ -121,12 +122,14 @@ impl Packet {
             Some("2" | "5") => {}
             _ => return Err(DecodeError::NotAnEvent),
         }
-        let data = json::member(&field.text, "data").map(|data| Field {
-            text: data.to_owned().into(),
-            attachments: field.attachments,
-        });
+        let data = json::member(&field.text, "data")
+            .map(|data| Field { text: data.to_owned().into(), attachments: field.attachments });
         event(data, limits)
     }
+}
+
+fn text(value: Value<'_>) -> Option<&str> {
+    if let Value::Text(text) = value { Some(text) } else { None }
 }
 
 fn event(data: Option<Field<'_>>, limits: &Limits) -> Result<JsonData, DecodeError> {
@@ -151,30 +154,38 @@ pub(super) fn push_packet(
 }
 
 pub(super) fn push_options(options: &BroadcastOptions, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let mut json = String::with_capacity(64);
-    fields::push_selector(&options.selector, &mut json);
-    // The object goes on with the flags.
-    json.pop();
-    json.push_str(r#","flags":"#);
-    json.push_str(&flags_json(options.flags));
-    json.push('}');
-    push_json(&json, None, out)?;
+    push_map_head(3, out);
+    for (key, list) in [("rooms", &options.selector.rooms), ("except", &options.selector.except)] {
+        push_text(key, out)?;
+        push_list(list, out)?;
+    }
+    push_text("flags", out)?;
+    push_flags(options.flags, out)
+}
+
+fn push_list(list: &[String], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let count = u32::try_from(list.len()).map_err(|error| EncodeError::Data(error.to_string()))?;
+    push_array_head(count, out);
+    for text in list {
+        push_text(text, out)?;
+    }
     Ok(())
 }
 
-fn flags_json(flags: BroadcastFlags) -> String {
-    let mut object = fields::ObjectWriter::new();
-    if flags.volatile {
-        object.display("volatile", true);
+fn push_flags(flags: BroadcastFlags, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let BroadcastFlags { volatile, compress, timeout_ms, expect_single_response } = flags;
+    let members = [
+        ("volatile", volatile.then(|| "true".to_owned())),
+        ("compress", compress.map(|compress| compress.to_string())),
+        ("timeout", timeout_ms.map(|timeout| timeout.to_string())),
+        ("expectSingleResponse", expect_single_response.then(|| "true".to_owned())),
+    ];
+    push_map_head(members.iter().filter(|(_, value)| value.is_some()).fold(0, |count, _| count + 1), out);
+    for (key, value) in members {
+        if let Some(value) = value {
+            push_text(key, out)?;
+            push_json(&value, None, out)?;
+        }
     }
-    if let Some(compress) = flags.compress {
-        object.display("compress", compress);
-    }
-    if let Some(timeout) = flags.timeout_ms {
-        object.display("timeout", timeout);
-    }
-    if flags.expect_single_response {
-        object.display("expectSingleResponse", true);
-    }
-    object.finish()
+    Ok(())
 }

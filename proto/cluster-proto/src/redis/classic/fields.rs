@@ -128,9 +128,7 @@ impl<'a> Fields<'a> {
         let invalid = DecodeError::InvalidField { field: "requestId" };
         match self.json("requestId") {
             None | Some("null") => Ok(None),
-            Some(text) => {
-                json::unquote(text).and_then(|id| RequestId::parse(&id)).map(Some).ok_or(invalid)
-            }
+            Some(text) => json::unquote(text).and_then(|id| RequestId::parse(&id)).map(Some).ok_or(invalid),
         }
     }
 
@@ -245,7 +243,7 @@ pub(super) fn short(value: &str) -> Option<String> {
 }
 
 /// The selector without flags, as a JSON object.
-pub(super) fn push_selector(selector: &Selector, out: &mut String) {
+fn push_selector(selector: &Selector, out: &mut String) {
     out.push_str(r#"{"rooms":"#);
     push_list(&selector.rooms, out);
     out.push_str(r#","except":"#);
@@ -254,7 +252,7 @@ pub(super) fn push_selector(selector: &Selector, out: &mut String) {
 }
 
 /// A JSON array of strings.
-pub(super) fn push_list(list: &[String], out: &mut String) {
+fn push_list(list: &[String], out: &mut String) {
     out.push('[');
     for (index, text) in list.iter().enumerate() {
         if index > 0 {

@@ -21,7 +21,7 @@
 //! | response to type 2, 3, 4 | `count` | how many sockets it concerned |
 //! | response to type 5 | `more`; `user` of each socket | another page follows; whose socket it is |
 //! | response type 8 | `sids` | who was asked |
-//! | response type 9 | `sid`; `args` if there is not exactly one argument | who answered; all arguments |
+//! | response type 9 | `sid`; `args` if there are several | who answered; all arguments |
 
 pub mod broadcast;
 mod fields;

@@ -16,9 +16,22 @@ use crate::message::{
 };
 
 /// Keys that requests have; all others are passed over.
-const KEYS: [&str; 17] = [
-    "type", "uid", "requestId", "rooms", "opts", "close", "data", "packet", "sid", "room", "pageSize", "user",
-    "expiresAt", "id", "tp", "nsp", "flags",
+const KEYS: [&str; 15] = [
+    "type",
+    "uid",
+    "requestId",
+    "rooms",
+    "opts",
+    "close",
+    "data",
+    "packet",
+    "sid",
+    "room",
+    "pageSize",
+    "user",
+    "expiresAt",
+    "id",
+    "tp",
 ];
 
 /// Our own type of request; Node ignores what it does not know.
@@ -100,10 +113,7 @@ fn targets(fields: &Fields<'_>, limits: &Limits) -> Result<(Selector, Reply), De
     Ok((Selector::room(sid), request.map_or(Reply::None, Reply::Holder)))
 }
 
-fn membership(
-    fields: &Fields<'_>,
-    limits: &Limits,
-) -> Result<(Selector, Vec<String>, Reply), DecodeError> {
+fn membership(fields: &Fields<'_>, limits: &Limits) -> Result<(Selector, Vec<String>, Reply), DecodeError> {
     let (selector, reply) = targets(fields, limits)?;
     let rooms = match (fields.json("rooms"), fields.json("room")) {
         (None, Some(room)) => vec![fields::room(room, "room", limits)?],
@@ -153,15 +163,10 @@ fn change<T>(
 /// # Errors
 /// [`EncodeError`] if its data is not as promised, or the message is a broadcast, which travels elsewhere.
 pub fn encode(message: &ClusterMessage) -> Result<Vec<u8>, EncodeError> {
-    match &message.operation {
-        Operation::Broadcast { .. } => {
-            Err(EncodeError::NotOnThisWire { what: "a broadcast among requests" })
-        }
-        Operation::BroadcastWithAck { request, event, options } => {
-            encode_msgpack(message, request, event, options)
-        }
-        operation => encode_json(message, operation).map(String::into_bytes),
+    if let Operation::BroadcastWithAck { request, event, options } = &message.operation {
+        return encode_msgpack(message, request, event, options);
     }
+    encode_json(message, &message.operation).map(String::into_bytes)
 }
 
 fn encode_json(message: &ClusterMessage, operation: &Operation) -> Result<String, EncodeError> {
@@ -233,7 +238,7 @@ fn push_operation(operation: &Operation, object: &mut ObjectWriter) -> Result<()
             object.json("data", &event.text);
         }
         Operation::Broadcast { .. } | Operation::BroadcastWithAck { .. } => {
-            return Err(EncodeError::NotOnThisWire { what: "an event in a JSON request" });
+            return Err(EncodeError::NotOnThisWire { what: "a broadcast among requests" });
         }
     }
     Ok(())
@@ -256,11 +261,7 @@ fn push_membership(
     Ok(())
 }
 
-fn push_targets(
-    selector: &Selector,
-    reply: &Reply,
-    object: &mut ObjectWriter,
-) -> Result<(), EncodeError> {
+fn push_targets(selector: &Selector, reply: &Reply, object: &mut ObjectWriter) -> Result<(), EncodeError> {
     match (reply, &*selector.rooms) {
         (Reply::Holder(_), [sid]) => object.string("sid", sid),
         (Reply::Holder(_), _) => {
@@ -303,7 +304,8 @@ fn encode_msgpack(
         ("tp", message.trace_parent.as_deref()),
     ];
     let mut out = Vec::with_capacity(event.bytes_len() + 192);
-    push_map_head(3 + (0..).zip(texts).filter(|(_, (_, text))| text.is_some()).fold(0, |n, _| n + 1), &mut out);
+    let count = texts.iter().filter(|(_, text)| text.is_some()).fold(3, |count, _| count + 1);
+    push_map_head(count, &mut out);
     for (key, text) in texts {
         if let Some(text) = text {
             push_text(key, &mut out)?;

@@ -13,7 +13,18 @@ use crate::response::{Answer, ClusterResponse, RemoteSocket};
 
 /// Keys that responses have; all others are passed over.
 const KEYS: [&str; 13] = [
-    "type", "requestId", "node", "clientCount", "sids", "sid", "packet", "args", "sockets", "more", "rooms", "data",
+    "type",
+    "requestId",
+    "node",
+    "clientCount",
+    "sids",
+    "sid",
+    "packet",
+    "args",
+    "sockets",
+    "more",
+    "rooms",
+    "data",
     "count",
 ];
 
@@ -74,7 +85,13 @@ fn listed(list: &str, more: bool, limits: &Limits) -> Result<Answer, DecodeError
     if json::elements(list).next().is_some_and(|first| first.starts_with('"')) {
         return strings(list, "sockets", limits).map(Answer::SocketIds);
     }
-    let sockets = json::elements(list).map(|socket| remote_socket(socket, limits)).collect::<Result<_, _>>()?;
+    let mut sockets = Vec::new();
+    for socket in json::elements(list) {
+        if sockets.len() >= limits.answer_items_max {
+            return Err(DecodeError::TooManyItems { max: limits.answer_items_max });
+        }
+        sockets.push(remote_socket(socket, limits)?);
+    }
     Ok(Answer::Sockets { sockets, more })
 }
 
@@ -93,9 +110,9 @@ fn remote_socket(object: &str, limits: &Limits) -> Result<RemoteSocket, DecodeEr
     if socket.id.is_empty() { Err(DecodeError::InvalidField { field: "id" }) } else { Ok(socket) }
 }
 
-/// Reads a list of names that only the size of the message bounds: all rooms of a node, or all its sockets.
+/// Reads a list of names that may be longer than those of a selector: all rooms of a node, or all its sockets.
 fn strings(list: &str, field: &'static str, limits: &Limits) -> Result<Vec<String>, DecodeError> {
-    fields::rooms(Some(list), field, &Limits { rooms_max: usize::MAX, ..*limits })
+    fields::rooms(Some(list), field, &Limits { rooms_max: limits.answer_items_max, ..*limits })
 }
 
 /// Encodes a response.
@@ -169,7 +186,7 @@ fn push_sockets(sockets: &[RemoteSocket], out: &mut String) {
     out.push(']');
 }
 
-/// Encodes an ack. Node reads `packet`, the first argument; `args` says all of them where that is not the same.
+/// Encodes an ack. Node reads `packet`, the first argument; `args` says all of them where there are several.
 fn encode_ack(
     response: &ClusterResponse,
     sid: Option<&str>,
@@ -178,7 +195,7 @@ fn encode_ack(
     let node = response.node.map(|node| node.to_string());
     let mut arguments = json::elements(&args.text);
     let (first, has_more) = (arguments.next(), arguments.next().is_some());
-    let all = (first.is_none() || has_more).then_some(&*args.text);
+    let all = has_more.then_some(&*args.text);
     let texts = [("requestId", Some(response.request.as_str())), ("node", node.as_deref()), ("sid", sid)];
     let values = [("packet", first), ("args", all)];
 
