@@ -156,6 +156,11 @@ impl FanOut {
         Some((socket, packets))
     }
 
+    /// The sockets whose turn comes next, up to `count`.
+    pub fn upcoming(&self, count: usize) -> impl Iterator<Item = SocketKey> {
+        self.targets.iter().skip(self.next).take(count).map(|(socket, _)| *socket)
+    }
+
     /// Whether every target has had its turn.
     pub fn is_done(&self) -> bool {
         self.next >= self.targets.len()

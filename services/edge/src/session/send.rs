@@ -149,6 +149,11 @@ impl<S> Sessions<S> {
         }
     }
 
+    /// Reads what sending to a session will need, and returns some of it, so that its memory is at hand.
+    pub(crate) fn touch(&self, key: SessionKey) -> usize {
+        self.get(key).map_or(0, |session| session.backlog(self.now).bytes + usize::from(session.has_ended()))
+    }
+
     /// Asks the slow-consumer policy; `None` if the session is gone, `false` if the packet is not to be sent.
     pub(super) fn may_send(
         &mut self,

@@ -27,6 +27,10 @@ use crate::upstream::{Action, Actions, Args, Reply};
 /// Broadcasts delivered in one walk.
 pub(super) const BATCH_MAX: usize = 64;
 
+/// Sockets that a delivery looks at ahead of their turn: their memory is fetched side by side instead of one after
+/// the other, each between two system calls.
+const AHEAD: usize = 16;
+
 /// Something to carry out in order.
 #[derive(Debug)]
 pub enum Job {
@@ -260,6 +264,10 @@ impl SocketIo {
     ) -> usize {
         let mut served = 0;
         while served < budget {
+            if served % AHEAD == 0 {
+                let sockets = fan_out.upcoming(AHEAD).filter_map(|key| self.sockets.get(key));
+                std::hint::black_box(sockets.map(|socket| sessions.touch(socket.session)).sum::<usize>());
+            }
             let Some((key, packets)) = fan_out.pop() else { break };
             served += 1;
             let Some(socket) = self.sockets.get(key) else { continue };
