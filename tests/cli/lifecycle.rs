@@ -65,12 +65,13 @@ fn a_stop_signal_ends_it_cleanly() {
 
 #[test]
 fn it_is_ready_at_once() {
-    let mut best = Duration::MAX;
+    let mut times = Vec::new();
     for _ in 0..5 {
         let started = Instant::now();
         let running = Running::serve(&[]);
         TcpStream::connect(&running.clients).unwrap();
-        best = best.min(started.elapsed());
+        times.push(started.elapsed());
     }
-    assert!(best < READY_WITHIN, "the best of five starts took {best:?}");
+    times.sort_unstable();
+    assert!(times[2] < READY_WITHIN, "five starts took {times:?}");
 }

@@ -154,3 +154,11 @@ fn version_and_help_are_no_failure() {
     assert!(run(&["--help"]).status.success());
     assert!(run(&["serve", "--help"]).status.success());
 }
+
+#[test]
+fn check_config_reads_the_files_that_are_named() {
+    for setting in ["edge.client_bundles_dir=/nowhere/at/all", "ops.token_file=/nowhere/at/all"] {
+        let line = refused(&["check-config", "--set", setting]);
+        assert!(line.contains("/nowhere/at/all"), "{setting}: {line}");
+    }
+}

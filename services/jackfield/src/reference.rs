@@ -1,5 +1,6 @@
 //! `check-config`, `default-config` and `config-doc`.
 
+use edge::listener::static_files::StaticFiles;
 use ops::config::load::{Sources, load};
 use ops::config::reference;
 
@@ -34,7 +35,7 @@ jackfield --set edge.limits.rooms_max=50000
 In a variable or a `--set`, a value is read as TOML where that fits the key, else as text, so quotes are optional.
 A list may be written with commas: `--set edge.namespaces=/,/custom`.
 An unknown key is refused, and the message names the nearest known one; a refused value is answered with what the key accepts.
-A variable without `__` is not ours and is ignored, since orchestrators invent names such as `JACKFIELD_SERVICE_HOST`.
+A variable without `__` is ignored, since orchestrators invent names such as `JACKFIELD_SERVICE_HOST`; only a key that was written with single underscores is refused, with its right spelling.
 
 Names that end in `_ms` are durations in milliseconds, names with `_bytes_` are sizes in bytes.
 A secret is never a value: a key that ends in `_file` names the file that holds it.
@@ -44,9 +45,12 @@ The configuration is read once at start.
 A running process shows what holds for it at `/config` of its ops listener.
 ";
 
-/// Says on stdout that the configuration is accepted, or fails with what is wrong.
+/// Says on stdout that the configuration is accepted, or fails with what is wrong: in its values, or in the files
+/// that it names.
 pub(crate) fn check(sources: &Sources) -> Result<(), Failure> {
-    load::<GatewayConfig>(sources)?;
+    let config = load::<GatewayConfig>(sources)?.config;
+    ops::admin::check(&config.ops).map_err(|error| Failure::Usage(error.to_string()))?;
+    StaticFiles::load(&config.edge, false).map_err(|error| Failure::Usage(error.to_string()))?;
     print("the configuration is accepted\n")
 }
 

@@ -274,6 +274,14 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Reads the files that a configuration names, without opening a port.
+///
+/// # Errors
+/// As [`Admin::bind`] for these files.
+pub fn check(config: &OpsConfig) -> Result<(), AdminError> {
+    read_token(&config.token_file).map(drop)
+}
+
 fn read_token(path: &Path) -> Result<Option<Token>, AdminError> {
     if path.as_os_str().is_empty() {
         return Ok(None);

@@ -22,6 +22,7 @@ use ops::admin::{Admin, OpsConfig, Pages, Readiness};
 use ops::config::load::{Sources, load};
 use ops::config_section;
 use ops::signals::StopSignals;
+use ops::telemetry::LogConfig;
 use tokio::task::{LocalSet, spawn_local};
 
 /// How long sessions may take to close.
@@ -34,6 +35,8 @@ config_section! {
         pub edge: EdgeConfig = EdgeConfig::default(),
         /// The ops listener.
         pub ops: OpsConfig = OpsConfig::default(),
+        /// What is logged.
+        pub log: LogConfig = LogConfig::default(),
     }
 }
 
@@ -114,10 +117,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let mut settings = vec!["edge.path=/engine.io".to_owned()];
+    // The ops port is any free one, so that this program runs beside a gateway.
+    let mut settings = vec!["edge.path=/engine.io".to_owned(), "ops.listen=127.0.0.1:0".to_owned()];
     settings.extend(Arguments::parse().settings);
     let sources = Sources::of_process(None, settings);
     let config = load::<EchoConfig>(&sources)?.config;
+    ops::telemetry::start(&config.log);
     let path = config.edge.path.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut signals, admin) =

@@ -46,7 +46,7 @@ fn answer(socket: &dyn Socket, event: &Packet<'_>) -> Reply {
         "message" => Reply::action(emit(Args::renamed("message-back", event))),
         "message-with-ack" => Reply::ack(same_args(event)),
         "join" => on_room(event, |room| socket.may_join(room).then(|| Action::Join(room.to_owned()))),
-        "leave" => on_room(event, |room| Some(Action::Leave(room.to_owned()))),
+        "leave" => on_room(event, |room| (room != socket.name()).then(|| Action::Leave(room.to_owned()))),
         "broadcast" => broadcast(event),
         "say" => say(event),
         "my_rooms" => Reply::ack(Args::text(quoted_list(&socket.rooms()))),
