@@ -146,17 +146,25 @@ impl<A: SessionApp> Core<A> {
             self.settle();
         }
         self.sessions.metrics().turns_bytes.set(self.turns_bytes as u64);
+        if self.turns_bytes < self.turns_bytes_max / 2 {
+            self.resume_links();
+        }
         Work::More
     }
 
-    /// No turn waits any more: what the application has collected goes out, and links may be read again.
-    fn finish(&mut self) -> Work {
-        self.sessions.metrics().turns_bytes.set(0);
+    /// Wakes the links that had to wait for turns to be worked off.
+    fn resume_links(&mut self) {
         for (key, id) in std::mem::take(&mut self.held_back) {
             if let Some(link) = self.sessions.link_mut(key, id) {
                 link.wake();
             }
         }
+    }
+
+    /// No turn waits any more: what the application has collected goes out, and links may be read again.
+    fn finish(&mut self) -> Work {
+        self.sessions.metrics().turns_bytes.set(0);
+        self.resume_links();
         self.turns = VecDeque::new();
         if !self.app.has_work() {
             return Work::Done;
