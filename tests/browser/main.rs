@@ -84,7 +84,7 @@ fn our_client_speaks_the_whole_protocol_on_each_transport() {
 #[test]
 fn jsonp_clients_work_in_a_document() {
     let _turn = browser();
-    let edge = TestEdge::start(&[]);
+    let edge = TestEdge::start(&["edge.namespaces=/,/custom"]);
     let bundles = [
         "sio-1-4/socket.io.js",
         "sio-1-7/dist/socket.io.js",

@@ -26,6 +26,7 @@ mod suite_engineio_v4;
 mod suite_socketio_v5;
 
 mod bundles;
+mod echo_program;
 mod errors;
 mod handshake;
 mod jsonp;
@@ -35,6 +36,7 @@ mod polling;
 mod frames;
 mod heartbeat;
 mod shards;
+mod trace;
 mod upgrade;
 
 mod connection;

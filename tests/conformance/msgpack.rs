@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::wire::{Server, WebSocket};
 
 /// Encodes what the official msgpack parser would: smallest forms, maps in the order given.
-fn encode(value: &Value, out: &mut Vec<u8>) {
+pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.push(0xc0),
         Value::Bool(value) => out.push(if *value { 0xc3 } else { 0xc2 }),
@@ -44,7 +44,7 @@ fn encode(value: &Value, out: &mut Vec<u8>) {
 }
 
 /// Decodes what the server sends; bin becomes `{"bin":[bytes]}`.
-fn decode(input: &mut &[u8]) -> Value {
+pub(crate) fn decode(input: &mut &[u8]) -> Value {
     let mut take = |count: usize| {
         let (head, rest) = input.split_at(count);
         *input = rest;

@@ -37,6 +37,48 @@ async fn poll_is_parked_until_there_is_a_packet() {
 }
 
 #[tokio::test]
+async fn ping_of_version_3_releases_the_parked_poll() {
+    let server = Server::socketio(&[]);
+    let session = server.polling("EIO=3").await;
+    session.packets_until(2 - session.early.len()).await;
+    let mut parked = session.park().await;
+    session.send(&["2"]).await;
+    parked.reply().await.expect(200, "1:3");
+}
+
+/// A joined client parks a poll and posts these packets, which nothing answers. The poll stays parked: it is the one
+/// that begins with the answer to something later.
+async fn check_poll_stays(version: &str, unanswered: &[&str], later: &str, answer: &str) {
+    let server = Server::socketio(&[]);
+    let session = server.polling(version).await;
+    if version == "EIO=4" {
+        session.join().await;
+    } else {
+        session.packets_until(2 - session.early.len()).await;
+    }
+    let mut parked = session.park().await;
+    session.send(unanswered).await;
+    session.send(&[later]).await;
+    let reply = parked.reply().await;
+    assert!(reply.status == 200 && reply.text().starts_with(answer), "{unanswered:?}: {reply:?}");
+}
+
+#[tokio::test]
+async fn parked_poll_outlasts_events_without_an_answer() {
+    for unanswered in [r#"42["nobody listens",1]"#, r#"42["join","room"]"#, "439[1]"] {
+        let (later, answer) = (r#"42["message",1]"#, r#"42["message-back",1]"#);
+        check_poll_stays("EIO=4", &[unanswered], later, answer).await;
+        check_poll_stays("EIO=3", &[unanswered, unanswered], later, &format!("20:{answer}")).await;
+    }
+}
+
+#[tokio::test]
+async fn parked_poll_outlasts_leaving() {
+    check_poll_stays("EIO=4", &["41"], "40", r#"40{"sid":""#).await;
+    check_poll_stays("EIO=3", &["41"], "2", "1:3").await;
+}
+
+#[tokio::test]
 async fn second_poll_closes_the_session() {
     for (version, close) in [("EIO=4", "1"), ("EIO=3", "1:1")] {
         let server = Server::engineio(&[]);

@@ -73,6 +73,27 @@ async fn unknown_namespace_is_refused() {
 }
 
 #[tokio::test]
+async fn main_namespace_that_is_not_configured_is_refused_unasked() {
+    let server = Server::socketio(&["edge.namespaces=/custom"]);
+    let refusal = r#"44{"message":"Invalid namespace"}"#;
+    let mut socket = server.websocket("EIO=3").await;
+    socket.open_packet().await;
+    assert_eq!(socket.any_text().await, refusal);
+    socket.send("40/custom").await;
+    assert_eq!(socket.any_text().await, "40/custom,");
+    assert_eq!(socket.any_text().await, r#"42/custom,["auth",{}]"#);
+
+    let session = server.polling("EIO=3").await;
+    let mut packets = session.early.clone();
+    if packets.is_empty() {
+        packets = session.packets().await;
+    }
+    assert_eq!(packets, [refusal]);
+    session.send(&["40/custom"]).await;
+    assert_eq!(session.packets_until(2).await, ["40/custom,", r#"42/custom,["auth",{}]"#]);
+}
+
+#[tokio::test]
 async fn second_connect_closes() {
     check_closes(&Server::socketio(&[]), "40").await;
 }

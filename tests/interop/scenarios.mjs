@@ -254,7 +254,7 @@ export const SCENARIOS = [
     },
   },
   {
-    name: "moves 900 kB of text",
+    name: "moves 900 kB of text, or over polling with msgpack 700",
     async run(stage) {
       const peer = await stage.connect();
       if (stage.transport === "upgrade") await peer.upgraded();

@@ -13,7 +13,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// A file of ours.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Source {
     /// Its path from the root, with slashes.
     pub(crate) path: String,

@@ -32,6 +32,11 @@ impl Server {
         self.edge.pid()
     }
 
+    /// What the server has logged so far; the last lines may still be under way.
+    pub(crate) fn log(&self) -> String {
+        self.edge.log()
+    }
+
     /// The request target for a query.
     pub(crate) fn target(&self, query: &str) -> String {
         format!("{}?{query}", self.path)

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use engineio_proto::handshake::{ErrorCode, Query};
@@ -31,6 +31,9 @@ use crate::session::registry::Opening;
 use crate::shard::Shard;
 use crate::transport::polling::{self, PollMethod, PollRequest};
 use crate::transport::reply::Reply;
+
+/// How long a body is still read whose request has been refused.
+const REFUSED_BODY: Duration = Duration::from_secs(1);
 
 /// What happens to a connection after `101 Switching Protocols`.
 #[derive(Debug)]
@@ -321,7 +324,11 @@ async fn poll<A: SessionApp>(
     };
     let (mut answer, mut reading) = (std::pin::pin!(answer), std::pin::pin!(reading));
     tokio::select! {
-        reply = &mut answer => reply,
+        reply = &mut answer => {
+            // A client that is cut off in the middle of its request may never see why.
+            let _ = timeout(REFUSED_BODY, &mut reading).await;
+            reply
+        }
         () = &mut reading => answer.await,
     }
 }

@@ -69,10 +69,11 @@ pub(crate) fn frame_in(session: SessionKey, incoming: &Incoming<'_>) {
 }
 
 /// The start of a text, cut before what must not be in a log: the session id of an open packet, the data and query
-/// of a CONNECT, and the demo's echo of that data.
+/// of a CONNECT, the query in its refusal, and the demo's echo of that data.
 fn without_secrets(payload: &[u8]) -> String {
     let secret_from = match payload {
         [b'0', ..] => Some(1),
+        [b'4', b'4', ..] => payload.iter().position(|byte| *byte == b'?'),
         [b'4', b'0', ..] => payload.iter().position(|byte| matches!(byte, b'{' | b'?')),
         _ if payload.windows(7).take(SHOWN_BYTES).any(|window| window == b"[\"auth\"") => Some(2),
         _ => None,
@@ -95,6 +96,8 @@ mod tests {
         check("40{\"token\":\"abc\"}", "40…");
         check("40/chat,{\"token\":\"abc\"}", "40/chat,…");
         check("40/chat?token=abc,", "40/chat…");
+        check("44/chat?token=abc,{}", "44/chat…");
+        check("44/chat,{\"message\":\"no\"}", "44/chat,{\"message\":\"no\"}");
         check("42[\"auth\",{\"token\":\"abc\"}]", "42…");
         check(&"x".repeat(300), &format!("{}…", "x".repeat(256)));
     }
