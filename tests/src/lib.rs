@@ -5,6 +5,7 @@
 //! process ends with the value. Whatever a test needs and does not find (a binary, `node_modules`, a Python
 //! environment) fails it with a line that names `tests/run`, which installs everything; no test is ever skipped.
 //!
+//! - [`brokers`]: Redis, Sentinel and RabbitMQ on private ports, and a relay that cuts connections
 //! - [`edge`]: the gateway and the Engine.IO echo program as child processes
 //! - [`program`]: a child process with a deadline, its output collected
 //! - [`tools`]: where the binaries, the npm packages, the browser bundles and the Python environments are
@@ -18,6 +19,7 @@
     reason = "a panic is how a test helper reports a failure"
 )]
 
+pub mod brokers;
 pub mod edge;
 pub mod program;
 pub mod tools;

@@ -15,7 +15,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("websocket-proto", &[]),
     ("cluster-proto", &["socketio-proto"]),
     ("ops", &[]),
-    ("adapter", &["cluster-proto", "socketio-proto"]),
+    ("adapter", &["cluster-proto", "socketio-proto", "ops"]),
     ("edge", &["engineio-proto", "socketio-proto", "websocket-proto", "cluster-proto", "adapter", "ops"]),
     ("emitter", &["cluster-proto", "socketio-proto", "adapter", "ops"]),
     (

@@ -1,0 +1,235 @@
+//! A broker inside one process: adapters that share a bus are a cluster.
+//!
+//! It speaks the wire of RabbitMQ, so that what holds on it holds on a real broker, and it can be taken away and
+//! brought back. A single node has a bus of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cluster_proto::identity::NodeId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::event::EventSink;
+use super::{Broker, Claimant, Command, Delivery, Event, Publication, Running, Topic};
+
+/// How long a node waits whose id another one holds.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What adapters of one process share.
+#[derive(Debug, Clone)]
+pub struct MemoryBus(Arc<Bus>);
+
+#[derive(Debug)]
+struct Bus {
+    state: Mutex<State>,
+    is_up: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: HashMap<u64, Member>,
+    next: u64,
+    /// Drivers that live, on the bus or waiting for it.
+    drivers: usize,
+    claims: HashMap<NodeId, u64>,
+}
+
+#[derive(Debug)]
+struct Member {
+    topics: HashSet<Topic>,
+    events: EventSink,
+}
+
+impl Default for MemoryBus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryBus {
+    /// A bus without members.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Bus { state: Mutex::default(), is_up: watch::Sender::new(true) }))
+    }
+
+    /// Takes the bus away from all its members, or brings it back. Claims are forgotten meanwhile.
+    pub fn set_up(&self, is_up: bool) {
+        if !is_up {
+            self.state().claims.clear();
+        }
+        self.0.is_up.send_replace(is_up);
+    }
+
+    /// Whether the bus has at most one node, so that nobody else can hear.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.state().drivers < 2
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is complete before the lock is given back.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn publish(&self, publication: &Publication) {
+        let keys = std::iter::once(&publication.key).chain(&publication.further);
+        let topics: Vec<Topic> = keys.map(|key| Topic::Channel(key.as_str().into())).collect();
+        for member in self.members.values() {
+            if topics.iter().any(|topic| member.topics.contains(topic)) {
+                member.events.deliver(Delivery {
+                    key: publication.key.clone(),
+                    sender: publication.sender.as_ref().map(ToString::to_string),
+                    room_hashes: publication.room_hashes.clone(),
+                    body: publication.body.clone(),
+                });
+            }
+        }
+    }
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct Memory {
+    bus: MemoryBus,
+    claimant: Claimant,
+}
+
+impl Memory {
+    /// A driver on a bus.
+    #[must_use]
+    pub fn new(bus: MemoryBus, claimant: Claimant) -> Self {
+        bus.state().drivers += 1;
+        Self { bus, claimant }
+    }
+
+    fn claim(&self, held: Option<NodeId>) -> Result<NodeId, String> {
+        loop {
+            let node = self.claimant.candidate(held).map_err(|error| error.to_string())?;
+            let holder = *self.bus.state().claims.entry(node).or_insert(self.claimant.incarnation);
+            if holder == self.claimant.incarnation {
+                return Ok(node);
+            }
+            if held.is_some() || self.claimant.node.is_some() {
+                return Err(format!("the node id {node} is claimed by another process"));
+            }
+        }
+    }
+
+    async fn keep(self, mut commands: mpsc::Receiver<Command>, events: EventSink) {
+        let mut is_up = self.bus.0.is_up.subscribe();
+        let mut held = None;
+        loop {
+            let reason = if *is_up.borrow_and_update() {
+                match self.claim(held) {
+                    Ok(node) => {
+                        held = Some(node);
+                        match self.serve(node, &mut is_up, &mut commands, &events).await {
+                            Some(reason) => reason,
+                            None => return,
+                        }
+                    }
+                    Err(reason) => {
+                        events.tell(Event::ClaimLost).await;
+                        reason
+                    }
+                }
+            } else {
+                "the bus is away".to_owned()
+            };
+            events.tell(Event::Down { reason }).await;
+            tokio::select! {
+                _ = is_up.changed() => {}
+                () = sleep(RETRY) => {}
+                () = super::renewal::refuse(&mut commands, &events) => return,
+            }
+        }
+    }
+
+    /// Runs until the bus is taken away, and says so, or until the adapter closes.
+    async fn serve(
+        &self,
+        node: NodeId,
+        is_up: &mut watch::Receiver<bool>,
+        commands: &mut mpsc::Receiver<Command>,
+        events: &EventSink,
+    ) -> Option<String> {
+        let seat = Seat::take(&self.bus, events.clone());
+        events.tell(Event::Up { node }).await;
+        loop {
+            tokio::select! {
+                _ = is_up.changed() => return Some("the bus was taken away".to_owned()),
+                command = commands.recv() => match command {
+                    None | Some(Command::Close) => {
+                        self.bus.state().claims.remove(&node);
+                        return None;
+                    }
+                    Some(command) => seat.obey(command, events).await,
+                },
+            }
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.bus.state().drivers -= 1;
+    }
+}
+
+impl Broker for Memory {
+    fn run(self: Box<Self>, commands: mpsc::Receiver<Command>, events: EventSink) -> Running {
+        Box::pin(self.keep(commands, events))
+    }
+}
+
+/// A place on the bus, left when dropped.
+struct Seat<'a> {
+    bus: &'a MemoryBus,
+    number: u64,
+}
+
+impl<'a> Seat<'a> {
+    fn take(bus: &'a MemoryBus, events: EventSink) -> Self {
+        let mut state = bus.state();
+        let number = state.next;
+        state.next += 1;
+        state.members.insert(number, Member { topics: HashSet::new(), events });
+        Self { bus, number }
+    }
+
+    fn topics(&self, change: impl FnOnce(&mut HashSet<Topic>)) {
+        if let Some(member) = self.bus.state().members.get_mut(&self.number) {
+            change(&mut member.topics);
+        }
+    }
+
+    async fn obey(&self, command: Command, events: &EventSink) {
+        match command {
+            Command::Close => {}
+            Command::Publish { publications, number } => {
+                publications.iter().for_each(|publication| self.bus.state().publish(publication));
+                events.tell(Event::Published { number, outcome: Ok(()) }).await;
+                events.tell(Event::Released { number }).await;
+            }
+            Command::Subscribe { topics, batch } => {
+                self.topics(|all| all.extend(topics));
+                events.tell(Event::Subscribed(batch)).await;
+            }
+            Command::Unsubscribe(topics) => self.topics(|all| all.retain(|topic| !topics.contains(topic))),
+            Command::Count { number, .. } => {
+                events.tell(Event::Counted { number, listeners: None }).await;
+            }
+        }
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.bus.state().members.remove(&self.number);
+    }
+}

@@ -1,0 +1,104 @@
+//! The renewal of a connection: one life after the other, for ever.
+
+use cluster_proto::identity::NodeId;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::backoff::Backoff;
+use super::event::EventSink;
+use super::{Command, Event, PublishError};
+
+/// What became of one life of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It is to be renewed; why it was lost, for the log.
+    Lost(String),
+    /// The adapter closes.
+    Closed,
+}
+
+/// A kind of connection, whose every life begins anew: nothing queued, nothing repeated, no subscription left over.
+pub trait Lives: Send + Sync {
+    /// One life.
+    type Connection: Send;
+
+    /// Connects and claims the node id that was held before, or else a free one.
+    fn open(
+        &self,
+        held: Option<NodeId>,
+        events: &EventSink,
+    ) -> impl Future<Output = Result<(Self::Connection, NodeId), String>> + Send;
+
+    /// Does what it is told until the connection is lost or the adapter closes, and gives the connection up.
+    fn serve(
+        &self,
+        connection: Self::Connection,
+        node: NodeId,
+        commands: &mut mpsc::Receiver<Command>,
+        events: &EventSink,
+    ) -> impl Future<Output = End> + Send;
+}
+
+/// Renews connections until the adapter closes.
+pub async fn keep<L: Lives>(lives: L, seed: u64, mut commands: mpsc::Receiver<Command>, events: EventSink) {
+    let mut backoff = Backoff::new(seed);
+    let mut held = None;
+    loop {
+        let opened = tokio::select! {
+            opened = lives.open(held, &events) => opened,
+            () = refuse(&mut commands, &events) => return,
+        };
+        let reason = match opened {
+            Ok((connection, node)) => {
+                held = Some(node);
+                events.tell(Event::Up { node }).await;
+                backoff.reset();
+                match lives.serve(connection, node, &mut commands, &events).await {
+                    End::Closed => return,
+                    End::Lost(reason) => reason,
+                }
+            }
+            Err(reason) => reason,
+        };
+        events.tell(Event::Down { reason }).await;
+        tokio::select! {
+            () = sleep(backoff.wait()) => {}
+            () = refuse(&mut commands, &events) => return,
+        }
+    }
+}
+
+/// Answers commands while there is no connection; returns when the adapter closes.
+pub(super) async fn refuse(commands: &mut mpsc::Receiver<Command>, events: &EventSink) {
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Close => return,
+            Command::Publish { number, .. } => {
+                events.tell(Event::Published { number, outcome: Err(PublishError::Away) }).await;
+                events.tell(Event::Released { number }).await;
+            }
+            Command::Count { number, .. } => {
+                events.tell(Event::Counted { number, listeners: None }).await;
+            }
+            // The engine wants all of it anew once it hears of the next life.
+            Command::Subscribe { .. } | Command::Unsubscribe(_) => {}
+        }
+    }
+}
+
+/// Tells the engine several things in their order.
+pub(super) async fn tell_all(events: &EventSink, told: Vec<Event>) {
+    for event in told {
+        events.tell(event).await;
+    }
+}
+
+/// A task that ends with its connection.
+#[derive(Debug)]
+pub(super) struct Bound<T>(pub(super) tokio::task::JoinHandle<T>);
+
+impl<T> Drop for Bound<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
