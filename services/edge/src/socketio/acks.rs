@@ -15,7 +15,7 @@ pub struct Acks {
 
 impl Acks {
     /// Expects an answer; `false` when `max` are expected already.
-    pub fn expect(&mut self, id: AckId, token: u64, max: usize) -> bool {
+    pub fn ask(&mut self, id: AckId, token: u64, max: usize) -> bool {
         let pending = self.pending.get_or_insert_default();
         if pending.len() >= max {
             return false;
@@ -52,9 +52,9 @@ mod tests {
     #[test]
     fn an_answer_counts_once_and_no_more_are_expected_than_allowed() {
         let mut acks = Acks::default();
-        assert!(acks.expect(AckId(1), 10, 2));
-        assert!(acks.expect(AckId(2), 20, 2));
-        assert!(!acks.expect(AckId(3), 30, 2));
+        assert!(acks.ask(AckId(1), 10, 2));
+        assert!(acks.ask(AckId(2), 20, 2));
+        assert!(!acks.ask(AckId(3), 30, 2));
         assert_eq!(acks.take(AckId(3)), None);
         assert_eq!(acks.take(AckId(1)), Some(10));
         assert_eq!(acks.take(AckId(1)), None);

@@ -153,7 +153,7 @@ impl SocketIo {
     fn expect_ack(&mut self, key: SocketKey, namespace: u32, token: u64) -> Option<AckId> {
         let max = self.bounds.acks_pending_max;
         let id = self.namespaces.next_ack(namespace);
-        if !self.sockets.get_mut(key)?.acks.expect(id, token, max) {
+        if !self.sockets.get_mut(key)?.acks.ask(id, token, max) {
             self.metrics.limit_hits.add(1);
             return None;
         }
