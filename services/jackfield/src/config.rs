@@ -3,34 +3,18 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use adapter::config::{BrokerConfig, BrokerKind, ClusterConfig};
 use edge::config::{EdgeConfig, UpstreamConfig, UpstreamKind};
 use ops::admin::OpsConfig;
 use ops::config::load::{Loaded, Sources, load};
 use ops::config::schema::one_of;
+use ops::config_section;
 use ops::telemetry::LogConfig;
-use ops::{config_choice, config_section};
 
 use crate::Failure;
 
 /// Where the ops listener of `jackfield edge` is unless told otherwise: probes come from outside its container.
 const EDGE_OPS_LISTEN: ([u8; 4], u16) = ([0, 0, 0, 0], 9090);
-
-config_choice! {
-    /// The external system that carries events between nodes.
-    pub(crate) enum BrokerKind {
-        /// None: this process is the whole cluster.
-        Memory = "memory",
-    }
-}
-
-config_section! {
-    /// What carries events between nodes.
-    pub(crate) struct BrokerConfig {
-        /// The broker: `memory` is this process alone.
-        /// The subcommand `edge` wants it given explicitly.
-        pub(crate) kind: BrokerKind = BrokerKind::Memory,
-    }
-}
 
 config_section! {
     /// Configuration of Jackfield.
@@ -41,6 +25,8 @@ config_section! {
         pub(crate) upstream: UpstreamConfig = UpstreamConfig::default(),
         /// What carries events between nodes.
         pub(crate) broker: BrokerConfig = BrokerConfig::default(),
+        /// The nodes among themselves.
+        pub(crate) cluster: ClusterConfig = ClusterConfig::default(),
         /// The listener for those who run the gateway.
         pub(crate) ops: OpsConfig = OpsConfig::default(),
         /// Log lines.

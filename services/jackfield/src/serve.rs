@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use edge::Edge;
 use edge::config::UpstreamKind;
+use edge::start::Edge;
 use ops::admin::{Admin, Pages, Readiness};
 use ops::config::load::Sources;
 use ops::signals::StopSignals;
