@@ -42,6 +42,9 @@ use crate::upstream::Upstream;
 use crate::upstream::demo::Demo;
 use crate::upstream::none::None as NoUpstream;
 
+/// How long the goodbye to the other nodes may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+
 /// How often a closing edge looks whether its shards are done.
 const CLOSE_POLL: Duration = Duration::from_millis(2);
 
@@ -326,7 +329,15 @@ impl Edge {
                 let _ = thread.join();
             }
         }
-        // The last handle on the adapter goes with the edge: its thread says goodbye to the other nodes.
+        if let Some(cluster) = self.cluster.take() {
+            let goodbye = async move { cluster.adapter().shut_down().await };
+            let goodbye =
+                || runtime()?.block_on(async { Ok(tokio::time::timeout(GOODBYE_MAX, goodbye).await) });
+            let said: Option<io::Result<_>> = std::thread::scope(|scope| scope.spawn(goodbye).join()).ok();
+            if !matches!(said, Some(Ok(Ok(())))) {
+                tracing::debug!("the other nodes have to find out by themselves that this one is gone");
+            }
+        }
     }
 }
 

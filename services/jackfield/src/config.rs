@@ -64,7 +64,27 @@ pub(crate) fn load_for(mode: Mode, sources: &Sources) -> Result<GatewayConfig, F
             }
         }
     }
+    require_secret(&loaded.config)?;
     Ok(loaded.config)
+}
+
+impl GatewayConfig {
+    /// The same without the passwords that URLs may hold, for people to see.
+    pub(crate) fn redacted(&self) -> GatewayConfig {
+        GatewayConfig { broker: self.broker.redacted(), ..self.clone() }
+    }
+}
+
+/// Nodes of a cluster hand requests over to each other, which nobody else may.
+pub(crate) fn require_secret(config: &GatewayConfig) -> Result<(), Failure> {
+    if config.broker.kind == BrokerKind::Memory || !config.cluster.secret_file.as_os_str().is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "with broker.kind={} the nodes need a common secret: write at least 16 random characters into a file, \
+         for example with `openssl rand -hex 32`, and name it with --set cluster.secret_file=FILE",
+        config.broker.kind
+    )))
 }
 
 /// A deployed edge must not fall into the demo by an omission.
