@@ -13,8 +13,10 @@
 mod cases;
 mod faults;
 mod node;
+mod outages;
 mod rabbitmq;
 mod redis;
+mod round_robin;
 
 use node::Cluster;
 

@@ -21,6 +21,7 @@
 
 pub mod brokers;
 pub mod edge;
+pub mod nodes;
 pub mod program;
 pub mod tools;
 
