@@ -23,28 +23,28 @@ use socketio_proto::packet::Packet;
 use tokio::sync::Semaphore;
 
 /// Acks with this token or a higher one are answered later.
-pub(crate) const TOKEN_LATER: u64 = 1000;
+pub const TOKEN_LATER: u64 = 1000;
 
 /// What the applications of all shards share with the test.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Strings {
+pub struct Strings {
     heard: Arc<Mutex<Vec<String>>>,
     gates: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
 }
 
 impl Strings {
     /// Everything heard so far, one line each.
-    pub(crate) fn heard(&self) -> Vec<String> {
+    pub fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
     }
 
     /// The lines that start with `head`.
-    pub(crate) fn heard_of(&self, head: &str) -> Vec<String> {
+    pub fn heard_of(&self, head: &str) -> Vec<String> {
         self.heard().into_iter().filter(|line| line.starts_with(head)).collect()
     }
 
     /// Lets one answer through the gate, now or when it comes to it.
-    pub(crate) fn open(&self, gate: &str) {
+    pub fn open(&self, gate: &str) {
         self.gate(gate).add_permits(1);
     }
 
@@ -72,7 +72,7 @@ impl Strings {
 
 /// The application of one shard.
 #[derive(Debug)]
-pub(crate) struct Puppet(pub(crate) Strings);
+pub struct Puppet(pub Strings);
 
 impl Upstream for Puppet {
     fn connect(&mut self, request: &Connect<'_>) -> Answer<Decision> {
