@@ -1,6 +1,6 @@
-//! Several adapters on one broker: first on the one in memory, then on real ones that each test starts for itself.
+//! Several nodes on one broker: first on the one in memory, then on real ones that each test starts for itself.
 //!
-//! What is one wire's alone is tested beside it; here stands what holds on every broker, and what happens when it fails.
+//! - [`adapter`]: the link to the broker alone
 
 #![allow(
     clippy::expect_used,
@@ -10,15 +10,4 @@
     reason = "a panic is how a test helper reports a failure"
 )]
 
-mod cases;
-mod faults;
-mod node;
-mod rabbitmq;
-mod redis;
-
-use node::Cluster;
-
-#[test]
-fn memory() {
-    cases::all(&Cluster::memory());
-}
+mod adapter;
