@@ -1,13 +1,24 @@
 //! Several nodes on one broker: first on the one in memory, then on real ones that each test starts for itself.
 //!
 //! - [`adapter`]: the link to the broker alone
+//! - [`semantics`]: what holds for clients and applications, on every broker, with one node, two and five
+//!
+//! [`brokers`], [`nodes`] and [`client`] are what they are made of: brokers, edges in this process with puppets behind
+//! them, and clients of every kind.
 
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::string_slice,
     clippy::unwrap_used,
     reason = "a panic is how a test helper reports a failure"
 )]
+#![allow(clippy::large_futures, reason = "a test holds one future, and not for long")]
+
+mod brokers;
+mod client;
+mod nodes;
 
 mod adapter;
+mod semantics;
