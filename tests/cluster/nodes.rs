@@ -17,6 +17,9 @@ use system_tests::waiting::{soon, until};
 
 use crate::client::{Client, Kind};
 
+/// The namespaces that clients may join.
+const NAMESPACES: [&str; 6] = ["/", "/a", "/ab", "/a/b", "/a#b", "/x*"];
+
 /// Longer than any test takes: clients here do without heartbeats.
 const NEVER_MS: u64 = 3_600_000;
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -106,7 +109,7 @@ impl Nodes {
         for number in 0..count {
             let mut config = EdgeConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-                namespaces: ["/", "/a", "/ab", "/a/b", "/a#b", "/x*"].map(str::to_owned).to_vec(),
+                namespaces: NAMESPACES.map(str::to_owned).to_vec(),
                 shards: 2 - number % 2,
                 ping_interval_ms: NEVER_MS,
                 ping_timeout_ms: NEVER_MS,
@@ -135,6 +138,18 @@ impl Nodes {
     pub(crate) async fn all_see(&self, others: usize) {
         for node in &self.0 {
             until("the nodes know each other", || node.cluster.adapter().nodes().len() == others).await;
+        }
+    }
+
+    /// Ends every session, and waits until nothing is left of any.
+    pub(crate) async fn empty(&self) {
+        const GAUGES: [&str; 5] = ["sockets", "rooms", "namespaces", "acks_pending", "turns_bytes"];
+        for node in &self.0 {
+            let left = || GAUGES.map(|gauge| node.metric(&format!("jackfield_{gauge}")));
+            for namespace in NAMESPACES.map(|pattern| pattern.replace('*', "1")) {
+                node.cluster.disconnect(&path(&namespace), Selector::default(), true).await;
+            }
+            until(&format!("none of {GAUGES:?} is left"), || left() == [0; GAUGES.len()]).await;
         }
     }
 
