@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use engineio_proto::handshake::{ErrorCode, Query};
@@ -18,7 +18,6 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use super::admission::{Origin, client_address};
 use super::static_files::{gzip, is_bundle_name};
@@ -31,9 +30,6 @@ use crate::session::registry::Opening;
 use crate::shard::Shard;
 use crate::transport::polling::{self, PollMethod, PollRequest};
 use crate::transport::reply::Reply;
-
-/// How long a body is still read whose request has been refused.
-const REFUSED_BODY: Duration = Duration::from_secs(1);
 
 /// What happens to a connection after `101 Switching Protocols`.
 #[derive(Debug)]
@@ -303,7 +299,6 @@ async fn poll<A: SessionApp>(
     let bytes_max = shard.site.config.payload_bytes_max;
     let body_timeout = shard.site.config.limits.http_body_timeout();
     let (sender, arriving) = oneshot::channel();
-    let reader = shard.clone();
     let method = match *request.method() {
         Method::GET => PollMethod::Get,
         Method::POST => PollMethod::Post(form, arriving),
@@ -311,26 +306,13 @@ async fn poll<A: SessionApp>(
     };
     let is_post = matches!(method, PollMethod::Post(..));
     let poll = PollRequest { id, query, address: client.address, method };
+    let reader = shard.clone();
     let answer = forward::answer(shard, poll);
     if !is_post {
         return answer.await;
     }
-    let reading = async move {
-        match timeout(body_timeout, body::read(&reader, request, bytes_max)).await {
-            Ok(Some(body)) => drop(sender.send(body)),
-            // Dropping the sender tells the session that no body will come.
-            Ok(None) | Err(_) => drop(sender),
-        }
-    };
-    let (mut answer, mut reading) = (std::pin::pin!(answer), std::pin::pin!(reading));
-    tokio::select! {
-        reply = &mut answer => {
-            // A client that is cut off in the middle of its request may never see why.
-            let _ = timeout(REFUSED_BODY, &mut reading).await;
-            reply
-        }
-        () = &mut reading => answer.await,
-    }
+    let reading = body::read(&reader, request.into_body(), bytes_max, body_timeout, sender);
+    body::answer_while(reading, answer).await
 }
 
 async fn websocket_request<A: SessionApp>(
