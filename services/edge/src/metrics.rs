@@ -201,6 +201,26 @@ impl Drop for CountedConnection {
     }
 }
 
+/// Counts one request or WebSocket that is relayed to another node, for as long as it is.
+#[derive(Debug)]
+pub struct CountedRelay(Arc<Metrics>);
+
+impl CountedRelay {
+    /// Takes one of `relays_max` places; `None` if all are taken.
+    pub fn new(metrics: &Arc<Metrics>, relays_max: usize) -> Option<CountedRelay> {
+        let counted = CountedRelay(metrics.clone());
+        metrics.peers.relays.add_shared(1);
+        // Shards that come at the same moment may refuse each other the last place; none takes one too many.
+        (metrics.peers.relays.get() <= relays_max as u64).then_some(counted)
+    }
+}
+
+impl Drop for CountedRelay {
+    fn drop(&mut self) {
+        self.0.peers.relays.sub_shared(1);
+    }
+}
+
 /// The numbers of one edge.
 #[derive(Debug)]
 pub struct Metrics {

@@ -3,6 +3,7 @@
 //! The order of checks for the endpoint is the reference's: transport, session or method, version; with the
 //! origin before them all and the version before a WebSocket is accepted.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +22,7 @@ use tokio::sync::oneshot;
 
 use super::admission::{Origin, client_address};
 use super::static_files::{gzip, is_bundle_name};
-use super::{Site, body, cors, error_body, forward, upgrade};
+use super::{Site, body, cors, error_body, forward, relay, upgrade};
 use crate::config::TransportName;
 use crate::ids::SessionId;
 use crate::session::app::{Handshake, SessionApp};
@@ -30,6 +31,7 @@ use crate::session::registry::Opening;
 use crate::shard::Shard;
 use crate::transport::polling::{self, PollMethod, PollRequest};
 use crate::transport::reply::Reply;
+use crate::transport::tunnel::Tunnel;
 
 /// What happens to a connection after `101 Switching Protocols`.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub enum AfterUpgrade {
     Open(Box<OpenRequest>),
     /// It joins a session that began by polling.
     Join(SessionId),
+    /// It joins a session on another node.
+    Relay(Box<Tunnel>),
     /// It is a plain echo.
     Echo,
 }
@@ -173,7 +177,8 @@ async fn endpoint<A: SessionApp>(
             websocket_request(&shard, client, after, &request, query, session).await
         }
         Ok(None) => handshake(&shard, client, &request, &query),
-        Ok(Some(id)) => poll(shard, client, request, query, id).await,
+        Ok(Some(id)) if id.node() == site.node => poll(shard, client, request, query, id).await,
+        Ok(Some(id)) => relay::poll(shard, client.address, request, &query, id).await,
     };
     reply.headers.extend(cors);
     reply
@@ -331,6 +336,16 @@ async fn websocket_request<A: SessionApp>(
         }
     };
     let next = match session {
+        Some(id) if id.node() != shard.site.node => {
+            match relay::websocket(shard, client.address, &query, id).await {
+                Ok(tunnel) => AfterUpgrade::Relay(tunnel),
+                Err(relay::Refused::Code(code)) => return refuse(shard, code, true),
+                Err(relay::Refused::Reply(reply)) => {
+                    shard.metrics.handshakes_refused.add(1);
+                    return reply;
+                }
+            }
+        }
         Some(id) => match forward::inspect(shard, id, query.eio, client.address).await {
             Ok(()) => AfterUpgrade::Join(id),
             Err(code) => return refuse(shard, code, true),
@@ -358,8 +373,14 @@ fn respond(site: &Site, reply: Reply, accepts_gzip: bool, script_guard: bool) ->
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let out = response.headers_mut();
-    if !content_type.is_empty() {
-        out.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let content_type = match content_type {
+        Cow::Borrowed(known) => Ok(HeaderValue::from_static(known)),
+        Cow::Owned(relayed) => HeaderValue::try_from(relayed),
+    };
+    if let Ok(value) = content_type
+        && !value.is_empty()
+    {
+        out.insert(header::CONTENT_TYPE, value);
     }
     if compress {
         out.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
