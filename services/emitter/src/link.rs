@@ -65,6 +65,15 @@ impl From<PublishError> for LinkError {
     }
 }
 
+/// How long a question may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Within {
+    /// Until the broker has it.
+    pub(crate) broker: Duration,
+    /// Until all have answered.
+    pub(crate) answers: Duration,
+}
+
 /// Adds the answers to a request up. It is called on the thread of the broker, so it is quick and bounded.
 pub(crate) trait Gather: Send + 'static {
     /// Takes one answer.
@@ -106,13 +115,13 @@ impl Link {
         })
     }
 
-    /// Asks the edges and collects what they answer within `within`.
+    /// Asks the edges and collects what they answer.
     pub(crate) async fn ask<G: Gather>(
         &self,
         namespace: NamespacePath,
         trace_parent: Option<String>,
         operation: impl FnOnce(RequestId) -> Operation,
-        within: Duration,
+        within: Within,
         gather: G,
     ) -> Result<(G, RequestEnd), LinkError> {
         let adapter = self.adapter()?;
@@ -134,8 +143,12 @@ impl Link {
                 }
             }
         });
-        adapter.request(message, within, sink)?;
-        let end = match timeout(within + END_GRACE, end).await {
+        let asked = adapter.request_confirmed(message, within.answers, sink)?;
+        match timeout(within.broker, asked).await {
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(LinkError::Unknown),
+        }
+        let end = match timeout(within.answers + END_GRACE, end).await {
             Ok(Ok(end)) => end,
             Ok(Err(_)) | Err(_) => return Err(LinkError::Unknown),
         };

@@ -248,7 +248,8 @@ impl<'a> Prepared<'a> {
         let gather = Acks::new(api.config.ack_responses_max, api.config.answer_bytes_max);
         let (event, options) = (self.event, self.options);
         let operation = |request| Operation::BroadcastWithAck { request, event, options };
-        let asked = api.link.ask(self.namespace, context.trace_parent.clone(), operation, within, gather);
+        let asked =
+            api.link.ask(self.namespace, context.trace_parent.clone(), operation, api.within(within), gather);
         let (acks, end) = asked.await.map_err(|error| api.failed(error))?;
         api.metrics.emits.add(1);
         api.metrics.acks.add(acks.responses.len() as u64 + acks.left_out);
@@ -256,6 +257,8 @@ impl<'a> Prepared<'a> {
         let unnamed = end.missing_acks.saturating_sub(end.missing_sids.len() as u64);
         let mut missing = end.missing_sids;
         missing.sort_unstable();
+        // Who still owes an ack of one client has said whom it asked.
+        let silent = end.missing.iter().filter(|node| !acks.counted.contains(node));
         let response = |(sid, args): (Option<String>, JsonData)| AckResponse {
             sid,
             args: raw(put_in(&args).into_owned()),
@@ -265,7 +268,7 @@ impl<'a> Prepared<'a> {
             responses: acks.responses.into_iter().map(response).collect(),
             missing,
             missing_unnamed: unnamed.saturating_add(end.missing_unnamed),
-            missing_nodes: end.missing.iter().map(ToString::to_string).collect(),
+            missing_nodes: silent.map(ToString::to_string).collect(),
             left_out: acks.left_out,
             timed_out: end.timed_out,
         })

@@ -143,7 +143,7 @@ pub(crate) struct Missing {
 pub(crate) struct SocketItem {
     /// Its id.
     sid: String,
-    /// The rooms that it is in, its own among them.
+    /// The rooms that it is in, its own among them, sorted.
     rooms: Vec<String>,
     /// Whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -330,7 +330,7 @@ pub(crate) async fn fetch<G: Gather>(
     let page_sockets_max = Some(SOCKETS_PER_MESSAGE);
     let operation = |request| Operation::Fetch { request, selector, page_sockets_max };
     let within = api.config.request_timeout();
-    let asked = api.link.ask(namespace, context.trace_parent.clone(), operation, within, gather);
+    let asked = api.link.ask(namespace, context.trace_parent.clone(), operation, api.within(within), gather);
     let (gathered, end) = asked.await.map_err(|error| api.failed(error))?;
     let missing = Missing {
         complete: end.missing.is_empty() && end.missing_unnamed == 0 && !end.timed_out,
@@ -347,7 +347,8 @@ fn note_cut(api: &Api, is_cut: bool) {
     api.metrics.pages_cut.add(u64::from(is_cut));
 }
 
-fn item(socket: RemoteSocket) -> SocketItem {
+fn item(mut socket: RemoteSocket) -> SocketItem {
+    socket.rooms.sort_unstable();
     let user = user_of(&socket).map(str::to_owned);
     let outside = |text: String| raw(put_in(&JsonData::text(text)).into_owned());
     SocketItem {

@@ -27,6 +27,7 @@ pub(crate) mod sockets;
 pub(crate) mod users;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -40,7 +41,7 @@ use crate::api::problem::{Code, Problem};
 use crate::auth::credentials::Credentials;
 use crate::config::EmitterConfig;
 use crate::idempotency::Memories;
-use crate::link::{Link, LinkError};
+use crate::link::{Link, LinkError, Within};
 use crate::metrics::Metrics;
 
 /// What all calls share.
@@ -85,6 +86,11 @@ impl Api {
             adapter.nodes().iter().any(|peer| peer.node == node && peer.role == Role::Edge)
         };
         self.link.adapter().is_ok_and(is_it)
+    }
+
+    /// How long a question may take of which answers are waited for so long.
+    pub(crate) fn within(&self, answers: Duration) -> Within {
+        Within { broker: self.config.publish_timeout(), answers }
     }
 
     /// Counts a message that did not reach the broker, and says so.

@@ -21,10 +21,10 @@ macro_rules! codes {
     ($($variant:ident $status:literal $code:literal $title:literal,)+) => {
         /// Why a call was refused. A code never changes its meaning; new ones may be added.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
         pub(crate) enum Code {
             $(
                 #[doc = $title]
-                #[serde(rename = $code)]
                 $variant,
             )+
         }
@@ -240,6 +240,8 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
+        let written = |code: &Code| serde_json::to_string(code).unwrap();
+        assert!(Code::ALL.iter().all(|code| written(code) == format!("\"{}\"", code.as_str())));
         assert!(Code::ALL.iter().all(|code| code.status().as_u16() >= 400 && !code.title().ends_with('.')));
     }
 

@@ -8,9 +8,14 @@ use crate::api::problem::{Code, Problem};
 pub(crate) fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
     serde_path_to_error::deserialize(pairs).map_err(|error| {
-        let name = error.path().to_string();
-        let problem = Problem::new(Code::InvalidQuery, error.inner().to_string());
-        if name == "." { problem } else { problem.about(name) }
+        let (path, message) = (error.path().to_string(), error.inner().to_string());
+        let repeated = message.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next());
+        let name = repeated.map(str::to_owned).or(Some(path).filter(|path| path != "."));
+        let problem = Problem::new(Code::InvalidQuery, message);
+        match name {
+            Some(name) => problem.about(name),
+            None => problem,
+        }
     })
 }
 

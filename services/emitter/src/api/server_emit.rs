@@ -88,7 +88,7 @@ pub(crate) async fn server_emit(State(api): State<Arc<Api>>, call: Call) -> Resu
     let within = ack_timeout(&api, wish)?;
     let gather = Values::new(api.config.ack_responses_max, api.config.answer_bytes_max);
     let operation = |request| Operation::ServerSideEmit { request: Some(request), event };
-    let asked = api.link.ask(namespace, trace_parent, operation, within, gather);
+    let asked = api.link.ask(namespace, trace_parent, operation, api.within(within), gather);
     let (values, end) = asked.await.map_err(|error| api.failed(error))?;
     api.metrics.emits.add(1);
     Answer::ok(&ServerEmitAnswered {

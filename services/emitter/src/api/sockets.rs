@@ -197,7 +197,8 @@ impl Order {
         context.may(Action::SocketsWrite, self.namespace.as_str())?;
         let within = api.config.request_timeout();
         let trace_parent = context.trace_parent.clone();
-        let asked = api.link.ask(self.namespace, trace_parent, self.build, within, Done::default());
+        let asked =
+            api.link.ask(self.namespace, trace_parent, self.build, api.within(within), Done::default());
         let (done, end) = asked.await.map_err(|error| api.failed(error))?;
         let complete = end.missing.is_empty() && !end.timed_out;
         if !complete {

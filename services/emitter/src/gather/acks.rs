@@ -1,5 +1,8 @@
 //! The acks of a broadcast that asked for them.
 
+use std::collections::BTreeSet;
+
+use cluster_proto::identity::NodeId;
 use cluster_proto::message::JsonData;
 use cluster_proto::response::{Answer, ClusterResponse};
 
@@ -18,16 +21,28 @@ pub(crate) struct Acks {
     pub(crate) responses: Vec<(Option<String>, JsonData)>,
     /// Acks that did not fit.
     pub(crate) left_out: u64,
+    /// The edges that have said whom they asked.
+    pub(crate) counted: BTreeSet<NodeId>,
 }
 
 impl Acks {
     pub(crate) fn new(responses_max: usize, bytes_max: usize) -> Self {
-        Self { responses_max, bytes_max, bytes: 0, responses: Vec::new(), left_out: 0 }
+        Self {
+            responses_max,
+            bytes_max,
+            bytes: 0,
+            responses: Vec::new(),
+            left_out: 0,
+            counted: BTreeSet::new(),
+        }
     }
 }
 
 impl Gather for Acks {
     fn take(&mut self, response: ClusterResponse) {
+        if matches!(response.answer, Answer::ClientCount { .. }) {
+            self.counted.extend(response.node);
+        }
         let Answer::Ack { sid, args } = response.answer else { return };
         let bytes = args.bytes_len() + OVERHEAD;
         if self.responses.len() >= self.responses_max || self.bytes + bytes > self.bytes_max {
