@@ -24,11 +24,11 @@ pub mod packet;
 pub mod payload;
 pub mod session;
 pub mod transport;
+pub mod urlencoded;
 pub mod version;
 
 mod base64_text;
 mod json_string;
-mod urlencoded;
 
 // The words the other crates say all day, as `eio::Packet`.
 pub use limits::Limits;

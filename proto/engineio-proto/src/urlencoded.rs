@@ -12,6 +12,11 @@ pub(crate) fn pairs(raw: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
+/// The parameters of a query string as text, decoded, in order.
+pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    pairs(query.as_bytes()).map(|(name, value)| (decode_text(name), decode_text(value)))
+}
+
 /// Undoes the encoding of one name or value: `+` is a space, `%` and two hex digits are a byte, a `%` without
 /// them stands for itself. The result is never longer than the input.
 pub(crate) fn decode(raw: &[u8]) -> Cow<'_, [u8]> {

@@ -344,8 +344,12 @@ impl Adapter {
         &self.handle.metrics
     }
 
-    fn is_alone(&self) -> bool {
-        self.bus.as_ref().is_some_and(MemoryBus::is_alone)
+    /// Whether there is certainly no other node that could hear a message: with the memory broker, while no other edge is
+    /// on its bus.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        let own_edges = usize::from(self.handle.settings.role == Role::Edge);
+        self.bus.as_ref().is_some_and(|bus| bus.edges() <= own_edges)
     }
 }
 

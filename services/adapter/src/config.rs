@@ -1,5 +1,7 @@
 //! What the link to the cluster can be told: the sections `broker` and `cluster`.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster_proto::redis::channel::Names;
@@ -82,7 +84,7 @@ config_section! {
         /// `redis-sentinel://host:port/?sentinelServiceName=name&node=host:port` through Sentinel.
         pub url: String = "redis://127.0.0.1:6379".to_owned(),
         /// File that holds the URL instead, for its password.
-        pub url_file: std::path::PathBuf = std::path::PathBuf::new(),
+        pub url_file: PathBuf = PathBuf::new(),
         /// How it is used: `pubsub` is the one mode.
         pub mode: RedisMode = RedisMode::Pubsub,
         /// What is subscribed to: `rooms`, or `all` where Node servers put our sockets into rooms and emit at once.
@@ -97,7 +99,7 @@ config_section! {
         pub urls: Vec<String> = vec!["amqp://127.0.0.1:5672".to_owned()]
             => must("a list of at least one URL that starts with amqp:// or amqps://", are_amqp_urls),
         /// File that holds the URLs instead, one a line.
-        pub urls_file: std::path::PathBuf = std::path::PathBuf::new(),
+        pub urls_file: PathBuf = PathBuf::new(),
         /// What the name of the exchange begins with; clusters with different exchanges hear nothing of each other.
         pub exchange: String = "jackfield".to_owned()
             => must("a name of 1 to 100 letters, digits and -_.:", is_exchange),
@@ -111,6 +113,19 @@ config_section! {
 config_section! {
     /// The nodes among themselves.
     pub struct ClusterConfig {
+        /// Address of the peer listener, where other nodes hand over requests of sessions that live here; port 0 takes a free one.
+        /// With the memory broker there is none.
+        pub listen: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 7000)),
+        /// Where other nodes reach the peer listener, `host:port`; empty takes the local address of the connection to the broker.
+        pub advertise: String = String::new()
+            => must("host:port of at most 256 bytes, or nothing", is_advertised),
+        /// File with the secret that all nodes share, one a line: the first is used, the second is accepted too, so that it can be changed without a pause.
+        /// Needed with a broker other than memory.
+        pub secret_file: PathBuf = PathBuf::new(),
+        /// Most requests and WebSockets that this node relays to others at a time; further ones are refused with 503.
+        pub relays_max: usize = 4_096 => 1..=COUNT_MAX,
+        /// How long another node may take to accept a connection, and how long a node that was never heard of is looked for.
+        pub peer_timeout_ms: u64 = 500 => 1..=DAY_MS,
         /// Time between two signs of life.
         pub heartbeat_ms: u64 = 2_000 => 50..=DAY_MS,
         /// How long a node may be silent before the others count it as dead.
@@ -151,6 +166,39 @@ impl BrokerConfig {
     }
 }
 
+impl BrokerConfig {
+    /// The same without the passwords in its URLs, for people to see.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let mut shown = self.clone();
+        shown.redis.url = redacted(&shown.redis.url);
+        shown.rabbitmq.urls.iter_mut().for_each(|url| *url = redacted(url));
+        shown
+    }
+}
+
+/// A URL without the password of its authority, and without parameters that hold one.
+fn redacted(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let authority = match authority.rsplit_once('@') {
+        Some((login, host)) => {
+            let (user, has_password) = login.split_once(':').map_or((login, false), |(user, _)| (user, true));
+            format!("{user}{}@{host}", if has_password { ":***" } else { "" })
+        }
+        None => authority.to_owned(),
+    };
+    let (path, query) = tail.split_once('?').map_or((tail, None), |(path, query)| (path, Some(query)));
+    let query = query.map(|query| {
+        let shown = query.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}=***"),
+            _ => pair.to_owned(),
+        });
+        format!("?{}", shown.collect::<Vec<_>>().join("&"))
+    });
+    format!("{scheme}://{authority}{path}{}", query.unwrap_or_default())
+}
+
 impl RedisConfig {
     /// The URL, from its file if there is one.
     ///
@@ -185,6 +233,12 @@ impl ClusterConfig {
         Duration::from_millis(self.heartbeat_ms)
     }
 
+    /// How long another node may take to accept a connection.
+    #[must_use]
+    pub fn peer_timeout(&self) -> Duration {
+        Duration::from_millis(self.peer_timeout_ms)
+    }
+
     /// How long a node may be silent.
     #[must_use]
     pub fn dead_after(&self) -> Duration {
@@ -200,6 +254,12 @@ impl ClusterConfig {
         }
         None
     }
+}
+
+fn is_advertised(address: &str) -> bool {
+    let has_port =
+        |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0);
+    address.is_empty() || address.len() <= 256 && address.rsplit_once(':').is_some_and(has_port)
 }
 
 fn is_prefix(prefix: &str) -> bool {
@@ -232,7 +292,26 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_not_shown() {
+        for (url, expected) in [
+            ("redis://u:p@h:1/0", "redis://u:***@h:1/0"),
+            ("redis://:p@h", "redis://:***@h"),
+            ("redis://u:p@ss@h?x=1", "redis://u:***@h?x=1"),
+            (
+                "redis-sentinel://h:1/?sentinelPassword=p&node=a:2",
+                "redis-sentinel://h:1/?sentinelPassword=***&node=a:2",
+            ),
+            ("amqp://h:5672/v", "amqp://h:5672/v"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(redacted(url), expected);
+        }
+    }
+
+    #[test]
     fn names_and_addresses_are_checked() {
+        assert!(is_advertised("") && is_advertised("10.0.0.1:7000") && is_advertised("[::1]:7000"));
+        assert!(!is_advertised("10.0.0.1") && !is_advertised(":7000") && !is_advertised("a:0"));
         assert!(is_exchange("jackfield") && !is_exchange("") && !is_exchange("a b"));
         assert!(is_prefix("socket.io") && !is_prefix("x-request"));
         assert!(are_amqp_urls(&["amqps://h".to_owned()]) && !are_amqp_urls(&["http://h".to_owned()]));

@@ -7,6 +7,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cluster_proto::identity::NodeId;
 
 /// Characters of an id on the wire.
 pub const ID_CHARS: usize = 20;
@@ -41,7 +42,7 @@ macro_rules! id_type {
             /// The node that made this id.
             pub fn node(self) -> NodeId {
                 let [a, b, c, ..] = self.0;
-                NodeId([a, b, c])
+                NodeId::from_bytes([a, b, c])
             }
         }
 
@@ -75,22 +76,6 @@ impl SessionId {
     /// The socket id of an EIO3 session: the protocol makes the two equal.
     pub fn as_socket_id(self) -> SocketId {
         SocketId(self.0)
-    }
-}
-
-/// The name of a node inside its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NodeId([u8; 3]);
-
-impl NodeId {
-    /// Draws a random node id.
-    ///
-    /// # Errors
-    /// When the system has no random numbers to give.
-    pub fn random() -> Result<NodeId, getrandom::Error> {
-        let mut bytes = [0; 3];
-        getrandom::fill(&mut bytes)?;
-        Ok(NodeId(bytes))
     }
 }
 
@@ -132,7 +117,7 @@ impl IdSource {
         }
         let mut id = [0; ID_BYTES];
         let (head, random) = id.split_at_mut(ID_BYTES - RANDOM_BYTES);
-        let [a, b, c] = self.node.0;
+        let [a, b, c] = self.node.bytes();
         head.copy_from_slice(&[a, b, c, self.shard]);
         if let Some(fresh) = self.pool.get_mut(self.used..self.used + RANDOM_BYTES) {
             random.copy_from_slice(fresh);
@@ -149,7 +134,7 @@ mod tests {
 
     #[test]
     fn an_id_names_its_node_and_shard_and_survives_the_wire() {
-        let node = NodeId([1, 2, 3]);
+        let node = NodeId::from_bytes([1, 2, 3]);
         let mut source = IdSource::new(node, 7);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..1000 {

@@ -66,9 +66,25 @@ impl<M> Outlet<M> {
     /// # Errors
     /// [`SendError`], with the message.
     pub fn send(&self, message: M, bytes: usize) -> Result<(), SendError<M>> {
+        self.put(message, bytes, self.bytes_max)
+    }
+
+    /// As [`Outlet::send`], for what may be left out: the last fifth of the queue is kept for what may not.
+    ///
+    /// # Errors
+    /// As [`Outlet::send`].
+    pub fn offer(&self, message: M, bytes: usize) -> Result<(), SendError<M>> {
+        if self.queue.capacity() < MESSAGES_MAX / 5 {
+            self.metrics.inbox_full.add_shared(1);
+            return Err(SendError::Full(message));
+        }
+        self.put(message, bytes, self.bytes_max / 5 * 4)
+    }
+
+    fn put(&self, message: M, bytes: usize, bytes_max: usize) -> Result<(), SendError<M>> {
         // Counted before it is put in, so that the number never falls below what is there.
         let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let refused = if waiting > 0 && waiting.saturating_add(bytes) > self.bytes_max {
+        let refused = if waiting > 0 && waiting.saturating_add(bytes) > bytes_max {
             SendError::Full(message)
         } else {
             self.metrics.inbox_bytes.add_shared(bytes as u64);
@@ -115,7 +131,10 @@ mod tests {
         assert!(matches!(outlet.send(5, 1), Err(SendError::Full(5))));
         assert_eq!(inbox.next().await, Some((3, 60)));
         assert_eq!(inbox.next().await, Some((4, 40)));
+        assert!(outlet.offer(7, 80).is_ok());
+        assert!(matches!(outlet.offer(8, 1), Err(SendError::Full(8))), "the last fifth is kept");
+        assert!(outlet.send(9, 20).is_ok(), "for what may not be left out");
         drop(inbox);
-        assert!(matches!(outlet.send(6, 1), Err(SendError::Closed(6))));
+        assert!(matches!(outlet.send(6, 0), Err(SendError::Closed(6))));
     }
 }

@@ -143,6 +143,7 @@ shard_metrics! {
     events: "jackfield_events_total" "counter" "Events from clients",
     acks_pending: "jackfield_acks_pending" "gauge" "Acknowledgements that clients still owe",
     broadcasts: "jackfield_broadcasts_total" "counter" "Broadcasts fanned out by this node",
+    broadcasts_shed: "jackfield_broadcasts_shed_total" "counter" "Broadcasts of other nodes left out because the queue of a shard was nearly full",
     deliveries: "jackfield_deliveries_total" "counter" "Sockets that broadcasts were delivered to",
     volatile_dropped: "jackfield_volatile_dropped_total" "counter" "Volatile packets left out because their client was behind",
     slow_consumers_closed: "jackfield_slow_consumers_closed_total" "counter" "Sessions closed because they read too slowly",

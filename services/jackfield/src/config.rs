@@ -3,34 +3,18 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use adapter::config::{BrokerConfig, BrokerKind, ClusterConfig};
 use edge::config::{EdgeConfig, UpstreamConfig, UpstreamKind};
 use ops::admin::OpsConfig;
 use ops::config::load::{Loaded, Sources, load};
 use ops::config::schema::one_of;
+use ops::config_section;
 use ops::telemetry::LogConfig;
-use ops::{config_choice, config_section};
 
 use crate::Failure;
 
 /// Where the ops listener of `jackfield edge` is unless told otherwise: probes come from outside its container.
 const EDGE_OPS_LISTEN: ([u8; 4], u16) = ([0, 0, 0, 0], 9090);
-
-config_choice! {
-    /// The external system that carries events between nodes.
-    pub(crate) enum BrokerKind {
-        /// None: this process is the whole cluster.
-        Memory = "memory",
-    }
-}
-
-config_section! {
-    /// What carries events between nodes.
-    pub(crate) struct BrokerConfig {
-        /// The broker: `memory` is this process alone.
-        /// The subcommand `edge` wants it given explicitly.
-        pub(crate) kind: BrokerKind = BrokerKind::Memory,
-    }
-}
 
 config_section! {
     /// Configuration of Jackfield.
@@ -41,6 +25,8 @@ config_section! {
         pub(crate) upstream: UpstreamConfig = UpstreamConfig::default(),
         /// What carries events between nodes.
         pub(crate) broker: BrokerConfig = BrokerConfig::default(),
+        /// The nodes among themselves.
+        pub(crate) cluster: ClusterConfig = ClusterConfig::default(),
         /// The listener for those who run the gateway.
         pub(crate) ops: OpsConfig = OpsConfig::default(),
         /// Log lines.
@@ -78,7 +64,27 @@ pub(crate) fn load_for(mode: Mode, sources: &Sources) -> Result<GatewayConfig, F
             }
         }
     }
+    require_secret(&loaded.config)?;
     Ok(loaded.config)
+}
+
+impl GatewayConfig {
+    /// The same without the passwords that URLs may hold, for people to see.
+    pub(crate) fn redacted(&self) -> GatewayConfig {
+        GatewayConfig { broker: self.broker.redacted(), ..self.clone() }
+    }
+}
+
+/// Nodes of a cluster hand requests over to each other, which nobody else may.
+pub(crate) fn require_secret(config: &GatewayConfig) -> Result<(), Failure> {
+    if config.broker.kind == BrokerKind::Memory || !config.cluster.secret_file.as_os_str().is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "with broker.kind={} the nodes need a common secret: write at least 16 random characters into a file, \
+         for example with `openssl rand -hex 32`, and name it with --set cluster.secret_file=FILE",
+        config.broker.kind
+    )))
 }
 
 /// A deployed edge must not fall into the demo by an omission.

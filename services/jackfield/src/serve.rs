@@ -1,10 +1,14 @@
 //! `serve` and `edge`: starts an edge, shows where it is, and stops it when asked.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
-use edge::Edge;
+use adapter::Status;
+use adapter::broker::memory::MemoryBus;
 use edge::config::UpstreamKind;
+use edge::start::{Edge, Joining, Membership};
 use ops::admin::{Admin, Pages, Readiness};
 use ops::config::load::Sources;
 use ops::signals::StopSignals;
@@ -17,40 +21,44 @@ use crate::{Failure, print};
 /// How long sessions may take to close before the process ends without them.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
+/// How often the link to the cluster is looked at for `/readyz`.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What `/metrics` shows now; another edge has other numbers.
+type Metrics = Rc<RefCell<Box<dyn Fn() -> String>>>;
+
 /// Runs until SIGINT or SIGTERM.
 ///
-/// This thread serves the ops listener and waits for signals; the edge has threads of its own.
+/// This thread serves the ops listener and waits for signals; the edge and the link to the cluster have threads of
+/// their own.
 pub(crate) fn run(mode: Mode, sources: &Sources) -> Result<(), Failure> {
     let config = load_for(mode, sources)?;
     ops::telemetry::start(&config.log);
-    let effective = toml::to_string(&config)
+    let effective = toml::to_string(&config.redacted())
         .map_err(|error| Failure::Running(format!("cannot show the configuration: {error}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Running(format!("cannot start the runtime: {error}")))?;
     let (signals, admin) = runtime.block_on(open(&config))?;
-    let edge = Edge::start(config.edge.clone(), config.upstream.kind)
-        .map_err(|error| Failure::Usage(error.to_string()))?;
     let readiness = Readiness::unready("starting");
-    let metrics = edge.metrics();
+    let metrics: Metrics = Rc::new(RefCell::new(Box::new(String::new)));
+    let shown = metrics.clone();
     let pages = Pages {
         readiness: readiness.clone(),
-        metrics: Box::new(move || metrics.render()),
+        metrics: Box::new(move || shown.borrow()()),
         config: effective,
     };
-
-    if config.upstream.kind == UpstreamKind::Demo {
+    let process = Process { mode, ops: admin.local_addr(), config, readiness, metrics, signals };
+    let joining = process.join(process.config.edge.listen)?;
+    if process.config.upstream.kind == UpstreamKind::Demo {
         tracing::warn!(
             "client events go to the built-in demo; set upstream.kind for an application of your own"
         );
     }
-    let banner = banner(mode, &config, edge.local_addr(), admin.local_addr());
     let outcome = LocalSet::new().block_on(&runtime, async {
         tokio::task::spawn_local(admin.serve(pages));
-        readiness.set_ready();
-        print(&banner)?;
-        stop(signals, edge, &readiness).await
+        process.live(joining).await
     });
     discard(runtime);
     outcome
@@ -64,16 +72,102 @@ async fn open(config: &GatewayConfig) -> Result<(StopSignals, Admin), Failure> {
     Ok((signals, admin))
 }
 
-/// Waits for a signal and closes the edge; a second signal does not wait for that.
-async fn stop(mut signals: StopSignals, edge: Edge, readiness: &Readiness) -> Result<(), Failure> {
-    let signal = signals.next().await;
-    tracing::info!(signal, "closing");
-    readiness.set_unready("closing");
-    let closing = tokio::task::spawn_blocking(move || edge.close(CLOSE_WITHIN));
-    tokio::select! {
-        closed = closing => closed.map_err(|error| Failure::Running(format!("cannot close the edge: {error}"))),
-        signal = signals.next() => {
-            Err(Failure::Running(format!("{signal} again: ended before all sessions were closed")))
+/// The process around an edge.
+struct Process {
+    mode: Mode,
+    ops: SocketAddr,
+    config: GatewayConfig,
+    readiness: Readiness,
+    metrics: Metrics,
+    signals: StopSignals,
+}
+
+/// Why an edge no longer runs.
+enum End {
+    /// A signal asked for it, and the process ends too.
+    Stopped,
+    /// It has to start anew under another id.
+    Again,
+}
+
+impl Process {
+    fn join(&self, listen: SocketAddr) -> Result<Joining, Failure> {
+        let mut edge = self.config.edge.clone();
+        edge.listen = listen;
+        let membership = Membership {
+            broker: self.config.broker.clone(),
+            cluster: self.config.cluster.clone(),
+            bus: MemoryBus::new(),
+        };
+        let joining = Edge::join(edge, &membership, self.config.upstream.kind)
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let (edge, adapter) = (joining.metrics(), joining.adapter_metrics());
+        *self.metrics.borrow_mut() = Box::new(move || edge.render() + &adapter.render());
+        Ok(joining)
+    }
+
+    /// Runs one edge after the other; usually there is one.
+    async fn live(mut self, mut joining: Joining) -> Result<(), Failure> {
+        let mut is_first = true;
+        loop {
+            let address = joining.local_addr();
+            self.readiness.set_unready("waiting for the broker");
+            let edge = tokio::select! {
+                edge = joining.claimed() => edge.map_err(|error| Failure::Running(error.to_string()))?,
+                signal = self.signals.next() => {
+                    tracing::info!(signal, "closing");
+                    return Ok(());
+                }
+            };
+            self.readiness.set_ready();
+            if std::mem::take(&mut is_first) {
+                print(&banner(self.mode, &self.config, address, self.ops))?;
+            }
+            match self.watch(edge).await? {
+                End::Stopped => return Ok(()),
+                End::Again => joining = self.join(address)?,
+            }
+        }
+    }
+
+    /// Keeps `/readyz` true until a signal comes or the edge has to start anew.
+    async fn watch(&mut self, edge: Edge) -> Result<End, Failure> {
+        let mut must_restart = Box::pin(edge.must_restart());
+        loop {
+            tokio::select! {
+                signal = self.signals.next() => {
+                    tracing::info!(signal, "closing");
+                    self.readiness.set_unready("closing");
+                    self.close(edge).await?;
+                    return Ok(End::Stopped);
+                }
+                fate = &mut must_restart => {
+                    self.readiness.set_unready(fate.as_str());
+                    self.close(edge).await?;
+                    return Ok(End::Again);
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => self.look(&edge),
+            }
+        }
+    }
+
+    fn look(&self, edge: &Edge) {
+        let status = edge.cluster().map_or(Status::Ready, |cluster| cluster.adapter().status());
+        match status {
+            // An edge without its broker serves its own clients: a restart of the broker must not empty the load balancer.
+            Status::Ready | Status::Degraded(_) => self.readiness.set_ready(),
+            Status::NotReady(_) => self.readiness.set_unready("the broker has been away for too long"),
+        }
+    }
+
+    /// Closes the edge; another signal does not wait for that.
+    async fn close(&mut self, edge: Edge) -> Result<(), Failure> {
+        let closing = tokio::task::spawn_blocking(move || edge.close(CLOSE_WITHIN));
+        tokio::select! {
+            closed = closing => closed.map_err(|error| Failure::Running(format!("cannot close the edge: {error}"))),
+            signal = self.signals.next() => {
+                Err(Failure::Running(format!("{signal} again: ended before all sessions were closed")))
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use edge::rooms::fan_out::Selector;
+use cluster_proto::broadcast::Selector;
 use edge::upstream::{Action, Actions, Answer, Args, Connect, Decision, Reply, Socket, Upstream};
 use serde_json::Value;
 use socketio_proto::packet::Packet;
@@ -147,5 +147,10 @@ fn action(described: &Value) -> Action {
         return Action::Emit { args, volatile, ack: described["ack"].as_u64() };
     }
     let names = |key: &str| serde_json::from_value(described[key].clone()).unwrap_or_default();
-    Action::Broadcast { selector: Selector { rooms: names("to"), except: names("except") }, args, volatile }
+    Action::Broadcast {
+        selector: Selector { rooms: names("to"), except: names("except") },
+        args,
+        volatile,
+        local: false,
+    }
 }

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edge::Edge;
 use edge::config::EdgeConfig;
 use edge::ids::SocketId;
 use edge::metrics::Metrics;
+use edge::start::Edge;
 
 use super::puppet::{Puppet, Strings};
 use super::{Client, DEADLINE, LOOK, Options, Polling, soon, until};
@@ -37,7 +37,7 @@ impl Server {
         set(&mut config);
         let strings = Strings::default();
         let shared = strings.clone();
-        let edge = Edge::start_with_upstream(config, false, move || Box::new(Puppet(shared.clone())))
+        let edge = Edge::start_with_upstream(config, false, move |_| Box::new(Puppet(shared.clone())))
             .expect("an edge on a free port");
         Self { address: edge.local_addr(), metrics: edge.metrics(), edge: Some(edge), strings }
     }

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
-use edge::Edge;
 use edge::config::EdgeConfig;
 use edge::outbox::wire::{Dialect, Wire};
 use edge::session::app::{Handshake, Message, SessionApp, Work};
 use edge::session::registry::{SessionKey, Sessions};
+use edge::start::Edge;
 use engineio_proto::WirePacket;
 use engineio_proto::session::CloseReason;
 use ops::admin::{Admin, OpsConfig, Pages, Readiness};

@@ -4,9 +4,11 @@
 //! brought back. A single node has a bus of its own.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cluster_proto::heartbeat::Role;
 use cluster_proto::identity::NodeId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -24,6 +26,8 @@ pub struct MemoryBus(Arc<Bus>);
 #[derive(Debug)]
 struct Bus {
     state: Mutex<State>,
+    /// Read with every publish, so it is not behind the lock.
+    edges: AtomicUsize,
     is_up: watch::Sender<bool>,
 }
 
@@ -31,8 +35,6 @@ struct Bus {
 struct State {
     members: HashMap<u64, Member>,
     next: u64,
-    /// Drivers that live, on the bus or waiting for it.
-    drivers: usize,
     claims: HashMap<NodeId, u64>,
 }
 
@@ -52,7 +54,11 @@ impl MemoryBus {
     /// A bus without members.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Bus { state: Mutex::default(), is_up: watch::Sender::new(true) }))
+        Self(Arc::new(Bus {
+            state: Mutex::default(),
+            edges: AtomicUsize::new(0),
+            is_up: watch::Sender::new(true),
+        }))
     }
 
     /// Takes the bus away from all its members, or brings it back. Claims are forgotten meanwhile.
@@ -63,10 +69,10 @@ impl MemoryBus {
         self.0.is_up.send_replace(is_up);
     }
 
-    /// Whether the bus has at most one node, so that nobody else can hear.
+    /// Edges that live, on the bus or waiting for it: nobody else hears what is published.
     #[must_use]
-    pub fn is_alone(&self) -> bool {
-        self.state().drivers < 2
+    pub fn edges(&self) -> usize {
+        self.0.edges.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -103,8 +109,13 @@ impl Memory {
     /// A driver on a bus.
     #[must_use]
     pub fn new(bus: MemoryBus, claimant: Claimant) -> Self {
-        bus.state().drivers += 1;
-        Self { bus, claimant }
+        let driver = Self { bus, claimant };
+        driver.bus.0.edges.fetch_add(driver.edges(), Ordering::Relaxed);
+        driver
+    }
+
+    fn edges(&self) -> usize {
+        usize::from(self.claimant.role == Role::Edge)
     }
 
     fn claim(&self, held: Option<NodeId>) -> Result<NodeId, String> {
@@ -177,7 +188,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.bus.state().drivers -= 1;
+        self.bus.0.edges.fetch_sub(self.edges(), Ordering::Relaxed);
     }
 }
 

@@ -90,7 +90,7 @@ pub(crate) struct Handle {
     degraded_since: AtomicU64,
     nodes: RwLock<Arc<[Peer]>>,
     request_count: AtomicU64,
-    pub(super) settings: Settings,
+    pub(crate) settings: Settings,
     pub(super) wire: Arc<dyn Wire>,
     /// The id of this node, once it is claimed.
     pub(super) node: OnceLock<NodeId>,

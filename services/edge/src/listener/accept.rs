@@ -39,15 +39,23 @@ const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 /// The largest buffer for the head of one request.
 const HTTP_BUFFER_BYTES: usize = 32 * 1024;
 
-/// Binds the client port.
+/// Takes the client port; nobody can connect before [`listen`].
 ///
 /// # Errors
 /// What the system reports, for instance that the port is taken.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Lets clients connect.
+///
+/// # Errors
+/// As [`bind`]: another process may have been quicker.
+pub fn listen(socket: Socket) -> io::Result<std::net::TcpListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

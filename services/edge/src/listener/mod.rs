@@ -25,10 +25,11 @@ mod upgrade;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use adapter::adapter::Adapter;
+use cluster_proto::identity::NodeId;
 use engineio_proto::ProtocolVersion;
 
 use crate::config::{Capacity, EdgeConfig};
-use crate::ids::NodeId;
 use crate::metrics::Metrics;
 use crate::session::registry::Session;
 use admission::Origins;
@@ -43,6 +44,8 @@ pub struct Site {
     pub capacity: Capacity,
     /// This node.
     pub node: NodeId,
+    /// The link to the other nodes; an application that has none is alone.
+    pub adapter: Option<Adapter>,
     /// The counters of all shards.
     pub metrics: Arc<Metrics>,
     /// Which pages of other origins may connect.

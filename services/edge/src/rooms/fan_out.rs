@@ -8,6 +8,8 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cluster_proto::broadcast::Selector;
+use cluster_proto::message::JsonData;
 use engineio_proto::WirePacket;
 use smallvec::{SmallVec, smallvec};
 use socketio_proto::namespace::NamespacePath;
@@ -48,6 +50,11 @@ impl OutPacket {
         }
     }
 
+    /// The packet's data as it travels between nodes.
+    pub fn as_json_data(&self) -> JsonData {
+        JsonData { text: self.data.clone(), attachments: self.attachments.clone(), binary: self.binary }
+    }
+
     /// Bytes of text and attachments.
     pub fn bytes(&self) -> usize {
         self.data.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
@@ -71,15 +78,6 @@ pub fn encode(packet: &Outgoing<'_>, dialect: Dialect) -> Option<Wire> {
     Some(Wire::new(packets, dialect))
 }
 
-/// Whom a broadcast is for: everybody in any of `rooms`, or with no rooms everybody, but for `except`.
-#[derive(Clone, Debug, Default)]
-pub struct Selector {
-    /// Rooms, among them the ids of single sockets.
-    pub rooms: Vec<String>,
-    /// Rooms and socket ids that are left out.
-    pub except: Vec<String>,
-}
-
 /// A broadcast, as it travels between shards.
 #[derive(Debug)]
 pub struct Broadcast {
@@ -97,13 +95,24 @@ pub struct Broadcast {
 #[derive(Debug)]
 pub struct EncodedOnce {
     broadcast: Arc<Broadcast>,
+    asking: Option<u32>,
     wires: [OnceCell<Option<Wire>>; Dialect::COUNT],
 }
 
 impl EncodedOnce {
     /// Nothing is encoded before it is asked for.
     pub fn new(broadcast: Arc<Broadcast>) -> EncodedOnce {
-        EncodedOnce { broadcast, wires: Default::default() }
+        EncodedOnce { broadcast, asking: None, wires: Default::default() }
+    }
+
+    /// One that asks its targets for acks; `asking` is the caller's own name for it.
+    pub fn asking(broadcast: Arc<Broadcast>, asking: u32) -> EncodedOnce {
+        EncodedOnce { asking: Some(asking), ..EncodedOnce::new(broadcast) }
+    }
+
+    /// What it was called when it was made to ask for acks.
+    pub fn asks(&self) -> Option<u32> {
+        self.asking
     }
 
     /// The broadcast.

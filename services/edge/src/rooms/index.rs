@@ -69,6 +69,8 @@ pub struct RoomIndex {
     rooms: Slab<Room>,
     /// By socket slot.
     entries: Vec<SmallVec<[Entry; 1]>>,
+    /// Rooms that have lost their last member, until somebody asks.
+    emptied: Vec<(u32, Rc<str>)>,
 }
 
 impl RoomIndex {
@@ -103,6 +105,12 @@ impl RoomIndex {
         rooms.filter_map(|room| room.name.name.as_deref())
     }
 
+    /// The names of a namespace's rooms.
+    pub fn of_namespace(&self, namespace: u32) -> impl Iterator<Item = &str> {
+        let of_it = self.rooms.iter().filter(move |(_, room)| room.name.namespace == namespace);
+        of_it.filter_map(|(_, room)| room.name.name.as_deref())
+    }
+
     /// How many rooms a socket is in, without its namespace and without its own id.
     pub fn count(&self, socket: SocketKey) -> usize {
         self.entries_of(socket).len().saturating_sub(1)
@@ -113,14 +121,15 @@ impl RoomIndex {
     }
 
     /// Puts a socket into a room; the first join of a socket is that of its namespace (`None`).
-    /// Joining twice changes nothing.
-    pub fn join(&mut self, socket: SocketKey, namespace: u32, name: Option<&str>) {
-        let room = match self.find(namespace, name) {
-            Some(room) if self.contains(socket, room) => return,
+    /// Joining twice changes nothing. Whether it is the first member.
+    pub fn join(&mut self, socket: SocketKey, namespace: u32, name: Option<&str>) -> bool {
+        let known = self.find(namespace, name);
+        let room = match known {
+            Some(room) if self.contains(socket, room) => return false,
             Some(room) => room,
             None => {
                 let name = RoomName { namespace, name: name.map(Rc::from) };
-                let Ok(id) = u32::try_from(self.rooms.vacant_key()).map(RoomId) else { return };
+                let Ok(id) = u32::try_from(self.rooms.vacant_key()).map(RoomId) else { return false };
                 self.ids.insert(name.clone(), id);
                 self.rooms.insert(Room { name, members: Vec::new() });
                 id
@@ -132,14 +141,15 @@ impl RoomIndex {
         }
         let (Some(row), Some(entries)) = (self.rooms.get_mut(room.0 as usize), self.entries.get_mut(index))
         else {
-            return;
+            return false;
         };
         let (Ok(position), Ok(entry)) = (u32::try_from(row.members.len()), u32::try_from(entries.len()))
         else {
-            return;
+            return false;
         };
         row.members.push(Member { socket, entry });
         entries.push(Entry { room, position });
+        known.is_none()
     }
 
     /// Takes a socket out of a room; whether it was in it.
@@ -199,7 +209,15 @@ impl RoomIndex {
         if is_empty {
             let row = self.rooms.remove(room.0 as usize);
             self.ids.remove(&row.name);
+            if let RoomName { namespace, name: Some(name) } = row.name {
+                self.emptied.push((namespace, name));
+            }
         }
+    }
+
+    /// The rooms that have lost their last member since this was last asked, with their namespaces.
+    pub fn take_emptied(&mut self) -> Vec<(u32, Rc<str>)> {
+        std::mem::take(&mut self.emptied)
     }
 }
 

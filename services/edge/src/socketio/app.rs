@@ -2,11 +2,12 @@
 //!
 //! A client that breaks the protocol loses its session, as the reference has it; nobody else notices.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use adapter::adapter::Adapter;
 use engineio_proto as eio;
 use engineio_proto::session::CloseReason;
 use socketio_proto as sio;
@@ -15,9 +16,13 @@ use socketio_proto::json::JsonError;
 use socketio_proto::packet::{Packet, PacketType};
 use socketio_proto::parser::{DecodeError, Parser, ParserKind};
 
+use super::acks::Askings;
 use super::deliver::{BATCH_MAX, Job};
+use super::gather::Gather;
+use super::interest::{Interest, Ticket};
+use super::joining::Joining;
 use super::namespace::Namespaces;
-use super::peers::{Peers, Remote};
+use super::siblings::{Remote, Siblings};
 use super::socket::{RoomBounds, SocketIds, SocketView, Sockets};
 use crate::config::EdgeConfig;
 use crate::metrics::{Metrics, ShardMetrics};
@@ -28,6 +33,7 @@ use crate::session::app::{Handshake, Message, SessionApp, Work};
 use crate::session::ending::Farewell;
 use crate::session::registry::{SessionKey, Sessions};
 use crate::shard::Completions;
+use crate::start::AppContext;
 use crate::upstream::{Decision, Reply, Upstream};
 use socketio_proto::namespace::NamespacePath;
 
@@ -57,12 +63,16 @@ pub enum Completion {
     Reply(SocketKey, Option<sio::packet::AckId>, Reply),
     /// What comes of an acknowledgement; events do not wait for it.
     Acked(SocketKey, Reply),
+    /// A subscription is active.
+    Subscribed(Ticket),
+    /// What the upstream answers to the event of another server.
+    ServerEvent(Arc<Gather>, Option<String>),
 }
 
 /// The bounds that Socket.IO obeys.
 #[derive(Debug)]
 pub struct Bounds {
-    pub(super) packets: sio::limits::Limits,
+    pub(crate) packets: sio::limits::Limits,
     pub(super) namespaces_per_session_max: usize,
     pub(super) rooms: RoomBounds,
     pub(super) acks_pending_max: usize,
@@ -72,7 +82,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    fn new(config: &EdgeConfig) -> Bounds {
+    pub(crate) fn new(config: &EdgeConfig) -> Bounds {
         let limits = &config.limits;
         Bounds {
             packets: sio::limits::Limits {
@@ -103,7 +113,12 @@ pub struct SocketIo {
     pub(super) namespaces: Namespaces,
     pub(super) rooms: RoomIndex,
     pub(super) upstream: Box<dyn Upstream>,
-    pub(super) peers: Peers,
+    pub(super) siblings: Siblings,
+    pub(super) interest: Interest,
+    pub(super) joining: Joining,
+    pub(super) askings: Askings,
+    /// Sockets that are to be disconnected at a time, in milliseconds since 1970.
+    pub(super) expiring: BTreeSet<(u64, SocketKey)>,
     pub(super) completions: Completions<Completion>,
     pub(super) node_metrics: Arc<Metrics>,
     pub(super) metrics: Arc<ShardMetrics>,
@@ -128,15 +143,12 @@ impl std::fmt::Debug for SocketIo {
 }
 
 impl SocketIo {
-    /// A server for one shard.
-    pub fn new(
-        config: &EdgeConfig,
-        upstream: Box<dyn Upstream>,
-        peers: Peers,
-        completions: Completions<Completion>,
-        node_metrics: Arc<Metrics>,
-        metrics: Arc<ShardMetrics>,
-    ) -> SocketIo {
+    /// A server for one shard, with its application and its link to the other nodes.
+    pub fn new(context: AppContext<SocketIo>, upstream: Box<dyn Upstream>, adapter: Adapter) -> SocketIo {
+        let AppContext { index, site, outlets, completions, metrics } = context;
+        let others = outlets.into_iter().enumerate().filter(|(other, _)| *other != index);
+        let others = others.map(|(_, outlet)| outlet).collect();
+        let config = &site.config;
         SocketIo {
             bounds: Rc::new(Bounds::new(config)),
             sockets: Sockets::default(),
@@ -144,9 +156,13 @@ impl SocketIo {
             namespaces: Namespaces::new(config.namespaces.clone()),
             rooms: RoomIndex::default(),
             upstream,
-            peers,
+            siblings: Siblings::new(others, config.limits.inbox_bytes_max, metrics.clone()),
+            interest: Interest::new(adapter, completions.clone()),
+            joining: Joining::default(),
+            askings: Askings::default(),
+            expiring: BTreeSet::new(),
             completions,
-            node_metrics,
+            node_metrics: site.metrics.clone(),
             metrics,
             batch: Vec::new(),
             fan_out: None,
@@ -222,6 +238,7 @@ impl SocketIo {
             socket: self.sockets.get(key)?,
             namespaces: &self.namespaces,
             rooms: &self.rooms,
+            interest: &self.interest,
             bounds: &self.bounds.rooms,
             metrics: &self.node_metrics,
         };
@@ -298,8 +315,8 @@ impl SessionApp for SocketIo {
         }
     }
 
-    fn remote(&mut self, _sessions: &mut Sessions<ClientState>, message: Remote) {
-        self.take_remote(message);
+    fn remote(&mut self, sessions: &mut Sessions<ClientState>, message: Remote) {
+        self.take_remote(sessions, message);
     }
 
     fn completed(&mut self, sessions: &mut Sessions<ClientState>, completion: Completion) {
@@ -307,13 +324,17 @@ impl SessionApp for SocketIo {
             Completion::Connect(session, path, decision) => self.decided(sessions, session, &path, decision),
             Completion::Reply(socket, ack_id, reply) => self.answered(sessions, socket, ack_id, reply),
             Completion::Acked(socket, reply) => self.do_job(sessions, Job::reply(socket, None, reply)),
+            Completion::Subscribed(ticket) => self.subscribed(sessions, ticket),
+            Completion::ServerEvent(gather, answer) => gather.event(answer),
         }
     }
 
     fn tick(&mut self, sessions: &mut Sessions<ClientState>) {
-        for session in self.peers.retry() {
+        for session in self.siblings.retry() {
             sessions.pause(session, false);
         }
+        self.end_late_askings(sessions.now());
+        self.end_expired(sessions);
     }
 
     fn is_busy(&self) -> bool {

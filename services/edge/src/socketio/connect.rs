@@ -9,6 +9,7 @@ use socketio_proto::packet::{Outgoing, Packet, PacketType, ProtocolVersion};
 
 use super::app::{ClientState, Completion, SocketIo};
 use super::deliver::{Job, send};
+use super::interest::Ticket;
 use super::socket::name;
 use crate::rooms::index::SocketKey;
 use crate::session::ending::Farewell;
@@ -217,9 +218,17 @@ impl SocketIo {
     pub(super) fn remove_socket(&mut self, key: SocketKey, reason: &'static str) {
         self.with_view(key, |upstream, view| upstream.disconnected(view, reason));
         self.rooms.leave_all(key);
+        self.close_emptied_rooms();
+        self.joining.forget(key);
         if let Some(socket) = self.sockets.remove(key) {
             self.by_id.remove(&(socket.namespace, socket.id));
+            if let Some(path) = self.namespaces.path(socket.namespace) {
+                self.interest.release(path);
+            }
             self.namespaces.exit(socket.namespace);
+            if let Some(at) = socket.profile.and_then(|profile| profile.expires_at_ms) {
+                self.expiring.remove(&(at, key));
+            }
             self.metrics.acks_pending.sub(socket.acks.len() as u64);
         }
         if self.sockets.is_empty() {
@@ -227,6 +236,30 @@ impl SocketIo {
             self.marks = Vec::new();
         }
         self.count();
+    }
+
+    /// Puts a socket into a room; what it has to wait for until it hears everybody, if anything.
+    pub(super) fn join_room(&mut self, key: SocketKey, namespace: u32, room: &str) -> Option<Ticket> {
+        let is_first = self.rooms.join(key, namespace, Some(room));
+        self.count();
+        let path = self.namespaces.path(namespace)?;
+        if is_first { self.interest.open_room(path, room) } else { self.interest.pending(path, room) }
+    }
+
+    /// Takes a socket out of a room.
+    pub(super) fn leave_room(&mut self, key: SocketKey, namespace: u32, room: &str) {
+        if self.rooms.leave(key, namespace, room) {
+            self.close_emptied_rooms();
+            self.count();
+        }
+    }
+
+    fn close_emptied_rooms(&mut self) {
+        for (namespace, room) in self.rooms.take_emptied() {
+            if let Some(path) = self.namespaces.path(namespace) {
+                self.interest.close_room(path, &room);
+            }
+        }
     }
 
     pub(super) fn count(&self) {

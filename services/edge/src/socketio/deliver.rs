@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use cluster_proto::broadcast::{BroadcastFlags, BroadcastOptions, Selector};
+use cluster_proto::message::{ClusterMessage, Operation};
 use engineio_proto::session::CloseReason;
 use smallvec::SmallVec;
 use socketio_proto::namespace::NamespacePath;
@@ -13,11 +15,14 @@ use socketio_proto::packet::{AckId, Outgoing, PacketType};
 use socketio_proto::parser::text;
 use websocket_proto::close::CloseCode;
 
+use super::acks::{BroadcastKey, Owner};
 use super::app::{ClientState, SocketIo};
-use super::peers::{Passed, Remote};
+use super::gather::Ask;
+use super::interest::Waiter;
+use super::siblings::{Passed, Remote};
 use super::socket::{is_own_room, parse_name};
 use crate::outbox::wire::{Dialect, Wire};
-use crate::rooms::fan_out::{Broadcast, EncodedOnce, FanOut, OutPacket, SLICE, Selector, encode};
+use crate::rooms::fan_out::{Broadcast, EncodedOnce, FanOut, OutPacket, SLICE, encode};
 use crate::rooms::index::SocketKey;
 use crate::session::app::Work;
 use crate::session::ending::Farewell;
@@ -34,13 +39,22 @@ const AHEAD: usize = 16;
 /// Something to carry out in order.
 #[derive(Debug)]
 pub enum Job {
-    /// Makes a socket and confirms its CONNECT; then its first actions.
+    /// Waits until events of the namespace can be heard, makes a socket and confirms its CONNECT; then its first actions.
     Accept(SessionKey, NamespacePath, Actions),
+    /// The same when they can be heard.
+    Enter(SessionKey, NamespacePath, Actions),
     /// Answers a CONNECT with CONNECT_ERROR.
     Refuse(SessionKey, NamespacePath, String),
     /// What an upstream wants done for a socket, then the acknowledgement.
-    Reply(SocketKey, smallvec::IntoIter<[Action; 1]>, Option<(AckId, Args)>),
+    Reply(SocketKey, Wishes, Option<(AckId, Args)>),
+    /// What another node, or the application on a thread of its own, asks of this shard.
+    Ask(Arc<Ask>),
+    /// The list of sockets that was asked for, as far as it has not been given.
+    List(Arc<Ask>, std::vec::IntoIter<SocketKey>),
 }
+
+/// What is left of the actions that an upstream wants.
+pub type Wishes = smallvec::IntoIter<[Action; 1]>;
 
 impl Job {
     /// What an upstream made of an event.
@@ -63,8 +77,13 @@ impl SocketIo {
     }
 
     /// Whether something is under way that a packet to one socket must not overtake.
-    fn is_delivering(&self) -> bool {
+    pub(super) fn is_delivering(&self) -> bool {
         self.fan_out.is_some() || !self.batch.is_empty()
+    }
+
+    /// Whether one more broadcast has to wait for the batch under way.
+    pub(super) fn cannot_batch(&self) -> bool {
+        self.fan_out.is_some() || self.batch.len() >= BATCH_MAX
     }
 
     /// Runs a job as far as it goes; the rest of it if it must wait.
@@ -74,7 +93,20 @@ impl SocketIo {
                 if self.is_delivering() {
                     return Some(Job::Accept(session, path, actions));
                 }
-                let socket = self.accept(sessions, session, &path)?;
+                if let Some(ticket) = self.interest.hold(&path) {
+                    self.interest.wait(ticket, Waiter::Accept(session, path, actions));
+                    return None;
+                }
+                self.run(sessions, Job::Enter(session, path, actions))
+            }
+            Job::Enter(session, path, actions) => {
+                if self.is_delivering() {
+                    return Some(Job::Enter(session, path, actions));
+                }
+                let Some(socket) = self.accept(sessions, session, &path) else {
+                    self.interest.release(&path);
+                    return None;
+                };
                 self.run(sessions, Job::Reply(socket, actions.into_iter(), None))
             }
             Job::Refuse(session, path, data) => {
@@ -84,17 +116,29 @@ impl SocketIo {
                 Self::send_refusal(sessions, session, &path, &data);
                 None
             }
+            Job::Ask(ask) => self.operate(sessions, ask),
+            Job::List(ask, rest) => self.list(sessions, ask, rest),
             Job::Reply(socket, mut actions, ack) => {
+                if self.joining.has_parked(socket) {
+                    self.joining.park(socket, actions, ack);
+                    return None;
+                }
                 while let Some(next) = actions.as_slice().first() {
                     let must_wait = match next {
-                        Action::Broadcast { .. } => self.fan_out.is_some() || self.batch.len() >= BATCH_MAX,
+                        Action::Broadcast { .. } => self.cannot_batch(),
                         Action::Emit { .. }
                         | Action::Join(_)
                         | Action::Leave(_)
+                        | Action::Update(_)
                         | Action::Disconnect { .. } => self.is_delivering(),
                     };
                     if must_wait {
                         return Some(Job::Reply(socket, actions, ack));
+                    }
+                    // Joins wait together for what they need; whatever comes behind them waits for all.
+                    if !matches!(next, Action::Join(_) | Action::Update(_)) && self.joining.waits(socket) {
+                        self.park(socket, actions, ack);
+                        return None;
                     }
                     if let Some(action) = actions.next() {
                         self.act(sessions, socket, action);
@@ -102,6 +146,10 @@ impl SocketIo {
                 }
                 if ack.is_some() && self.is_delivering() {
                     return Some(Job::Reply(socket, actions, ack));
+                }
+                if ack.is_some() && self.joining.waits(socket) {
+                    self.park(socket, actions, ack);
+                    return None;
                 }
                 if let Some((id, args)) = ack {
                     self.emit(sessions, socket, PacketType::Ack, Some(id), &args, false);
@@ -125,10 +173,11 @@ impl SocketIo {
                 };
                 self.emit(sessions, key, PacketType::Event, ack_id, &args, volatile);
             }
-            Action::Broadcast { selector, args, volatile } => {
+            Action::Broadcast { selector, args, volatile, local } => {
                 let session = socket.session;
                 let Some(path) = self.namespaces.path(namespace).cloned() else { return };
-                self.broadcast(sessions, session, path, selector, args, volatile);
+                let broadcast = broadcast_of(path, selector, args, volatile);
+                self.broadcast(sessions, session, broadcast, local);
             }
             Action::Join(room) => {
                 let path = self.namespaces.path(namespace).map_or("/", |path| path.as_str());
@@ -136,14 +185,16 @@ impl SocketIo {
                 let may = self.with_view(key, |_, view| crate::upstream::Socket::may_join(view, &room));
                 if may != Some(true) {
                     self.metrics.limit_hits.add(1);
-                } else if !is_own {
-                    self.rooms.join(key, namespace, Some(&room));
-                    self.count();
+                } else if !is_own && let Some(ticket) = self.join_room(key, namespace, &room) {
+                    self.joining.add(key);
+                    self.interest.wait(ticket, Waiter::Socket(key));
                 }
             }
-            Action::Leave(room) => {
-                if self.rooms.leave(key, namespace, &room) {
-                    self.count();
+            Action::Leave(room) => self.leave_room(key, namespace, &room),
+            Action::Update(update) => {
+                if let Some(ticket) = self.update(key, update) {
+                    self.joining.add(key);
+                    self.interest.wait(ticket, Waiter::Socket(key));
                 }
             }
             Action::Disconnect { close } => self.disconnect(sessions, key, close),
@@ -153,7 +204,7 @@ impl SocketIo {
     fn expect_ack(&mut self, key: SocketKey, namespace: u32, token: u64) -> Option<AckId> {
         let max = self.bounds.acks_pending_max;
         let id = self.namespaces.next_ack(namespace);
-        if !self.sockets.get_mut(key)?.acks.ask(id, token, max) {
+        if !self.sockets.get_mut(key)?.acks.ask(id, Owner::Upstream(token), max) {
             self.metrics.limit_hits.add(1);
             return None;
         }
@@ -184,25 +235,16 @@ impl SocketIo {
         send(sessions, socket.session, socket.dialect, &packet, volatile);
     }
 
-    /// Sends an event to rooms, here and on the other shards.
+    /// Sends an event to rooms: here, on the other shards, and unless it is `local` on the other nodes.
     fn broadcast(
         &mut self,
         sessions: &mut Sessions<ClientState>,
         cause: SessionKey,
-        namespace: NamespacePath,
-        selector: Selector,
-        args: Args,
-        volatile: bool,
+        broadcast: Broadcast,
+        local: bool,
     ) {
-        let packet = OutPacket {
-            packet_type: PacketType::Event,
-            ack_id: None,
-            data: args.data,
-            attachments: args.attachments,
-            binary: args.binary,
-        };
-        let broadcast = Arc::new(Broadcast { namespace, selector, packet, volatile });
-        match self.peers.broadcast(&broadcast, cause) {
+        let broadcast = Arc::new(broadcast);
+        match self.siblings.broadcast(&broadcast, cause) {
             Passed::On => {}
             Passed::Waits => sessions.pause(cause, true),
             Passed::Refused => {
@@ -212,13 +254,41 @@ impl SocketIo {
                 return;
             }
         }
+        if !local {
+            self.publish(&broadcast);
+        }
         self.batch.push(EncodedOnce::new(broadcast));
     }
 
-    /// A broadcast of another shard.
-    pub(super) fn take_remote(&mut self, message: Remote) {
+    /// Passes a broadcast on to the other nodes. Nobody here waits for that; what the broker does not take is counted.
+    fn publish(&self, broadcast: &Broadcast) {
+        let adapter = self.interest.adapter();
+        let path = broadcast.namespace.as_str();
+        let rooms = &broadcast.selector.rooms;
+        let is_own = |room: &String| parse_name(path, room).is_some_and(|id| id.node() == adapter.node());
+        if adapter.is_alone() || !rooms.is_empty() && rooms.iter().all(is_own) {
+            return;
+        }
+        let flags = BroadcastFlags { volatile: broadcast.volatile, ..BroadcastFlags::default() };
+        let options = BroadcastOptions { selector: broadcast.selector.clone(), flags };
+        let event = broadcast.packet.as_json_data();
+        let message = ClusterMessage {
+            sender: None,
+            namespace: broadcast.namespace.clone(),
+            id: None,
+            trace_parent: None,
+            operation: Operation::Broadcast { event, options },
+        };
+        if let Err(error) = adapter.publish(message) {
+            tracing::debug!(%error, "a broadcast stays on this node");
+        }
+    }
+
+    /// What somebody else has for this shard.
+    pub(super) fn take_remote(&mut self, sessions: &mut Sessions<ClientState>, message: Remote) {
         match message {
             Remote::Broadcast(broadcast) => self.batch.push(EncodedOnce::new(broadcast)),
+            Remote::Ask(ask) => self.do_job(sessions, Job::Ask(ask)),
         }
     }
 
@@ -248,8 +318,7 @@ impl SocketIo {
     fn begin_fan_out(&mut self) {
         let rest = self.batch.split_off(self.batch.len().min(BATCH_MAX));
         let batch = std::mem::replace(&mut self.batch, rest);
-        let targets: Vec<Vec<SocketKey>> =
-            batch.iter().map(|encoded| encoded.broadcast()).map(|broadcast| self.pick(broadcast)).collect();
+        let targets: Vec<Vec<SocketKey>> = batch.iter().map(|encoded| self.targets(encoded)).collect();
         self.metrics.broadcasts.add(batch.len() as u64);
         self.metrics.deliveries.add(targets.iter().map(|targets| targets.len() as u64).sum());
         self.fan_out = Some(FanOut::new(batch, targets));
@@ -289,11 +358,21 @@ impl SocketIo {
 
     // ---- targets ----
 
-    /// The sockets that a broadcast is for, each once.
-    fn pick(&mut self, broadcast: &Broadcast) -> Vec<SocketKey> {
-        let Some(namespace) = self.namespaces.find(broadcast.namespace.as_str()) else { return Vec::new() };
-        let path = broadcast.namespace.as_str();
-        let Selector { rooms, except } = &broadcast.selector;
+    /// The sockets that a broadcast is for, each once; those that cannot owe one more ack are left out if it asks for one.
+    fn targets(&mut self, encoded: &EncodedOnce) -> Vec<SocketKey> {
+        let broadcast = encoded.broadcast();
+        let targets = self.pick(&broadcast.namespace, &broadcast.selector);
+        match encoded.asks() {
+            Some(asking) => self.expect_acks(BroadcastKey(asking), targets),
+            None => targets,
+        }
+    }
+
+    /// The sockets that a selector means, each once.
+    pub(super) fn pick(&mut self, namespace: &NamespacePath, selector: &Selector) -> Vec<SocketKey> {
+        let path = namespace.as_str();
+        let Some(namespace) = self.namespaces.find(path) else { return Vec::new() };
+        let Selector { rooms, except } = selector;
         let everyone = self.rooms.find(namespace, None);
         match (rooms.as_slice(), except.as_slice()) {
             ([], []) => return everyone.map(|room| self.rooms.members(room).collect()).unwrap_or_default(),
@@ -337,6 +416,23 @@ impl SocketIo {
         let room = if own.is_some() { None } else { self.rooms.find(namespace, Some(name)) };
         own.into_iter().chain(room.into_iter().flat_map(|room| self.rooms.members(room)))
     }
+}
+
+/// An event for rooms.
+pub(super) fn broadcast_of(
+    namespace: NamespacePath,
+    selector: Selector,
+    args: Args,
+    volatile: bool,
+) -> Broadcast {
+    let packet = OutPacket {
+        packet_type: PacketType::Event,
+        ack_id: None,
+        data: args.data,
+        attachments: args.attachments,
+        binary: args.binary,
+    };
+    Broadcast { namespace, selector, packet, volatile }
 }
 
 /// Sends a packet to one session.

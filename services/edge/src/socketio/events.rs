@@ -7,13 +7,15 @@ use engineio_proto::session::CloseReason;
 use socketio_proto::packet::{AckId, Packet};
 use websocket_proto::close::CloseCode;
 
+use super::acks::Owner;
 use super::app::{ClientState, Completion, SocketIo};
-use super::deliver::Job;
+use super::deliver::{Job, Wishes};
+use super::interest::{Ticket, Waiter};
 use super::socket::Waiting;
 use crate::rooms::index::SocketKey;
 use crate::session::ending::Farewell;
 use crate::session::registry::Sessions;
-use crate::upstream::{Answer, Reply};
+use crate::upstream::{Answer, Args, Reply};
 
 impl SocketIo {
     pub(super) fn event(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, packet: Packet<'_>) {
@@ -55,7 +57,7 @@ impl SocketIo {
             Answer::Now(reply) => self.do_job(sessions, Job::reply(key, ack_id, reply)),
             Answer::Later(later) => {
                 if let Some(socket) = self.sockets.get_mut(key) {
-                    socket.waiting.get_or_insert_with(|| Box::new(Waiting::default()));
+                    socket.waiting.get_or_insert_default().asked = true;
                 }
                 self.completions.spawn(async move { Completion::Reply(key, ack_id, later.await) });
             }
@@ -70,9 +72,21 @@ impl SocketIo {
         ack_id: Option<AckId>,
         reply: Reply,
     ) {
+        if let Some(waiting) = self.sockets.get_mut(key).and_then(|socket| socket.waiting.as_mut()) {
+            waiting.asked = false;
+        }
         self.do_job(sessions, Job::reply(key, ack_id, reply));
+        self.go_on(sessions, key);
+    }
+
+    /// The next event of a socket is put to the upstream, unless something is still to be waited for.
+    pub(super) fn go_on(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey) {
+        let is_parked = self.joining.has_parked(key);
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let Some(waiting) = &mut socket.waiting else { return };
+        if waiting.asked || is_parked {
+            return;
+        }
         match waiting.events.pop_front() {
             Some(event) => {
                 waiting.bytes = waiting.bytes.saturating_sub(event.bytes_len());
@@ -110,10 +124,14 @@ impl SocketIo {
 
     pub(super) fn ack(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, packet: &Packet<'_>) {
         let Some(id) = packet.ack_id else { return };
-        let token = self.sockets.get_mut(key).and_then(|socket| socket.acks.take(id));
+        let owner = self.sockets.get_mut(key).and_then(|socket| socket.acks.take(id));
         // An answer that nobody asked for is ignored, as the reference does.
-        let Some(token) = token else { return };
+        let Some(owner) = owner else { return };
         self.metrics.acks_pending.sub(1);
+        let token = match owner {
+            Owner::Upstream(token) => token,
+            Owner::Broadcast(broadcast) => return self.broadcast_acked(key, broadcast, packet),
+        };
         let Some(answer) = self.with_view(key, |upstream, view| upstream.acked(view, token, packet)) else {
             return;
         };
@@ -121,6 +139,32 @@ impl SocketIo {
             Answer::Now(reply) => self.do_job(sessions, Job::reply(key, None, reply)),
             Answer::Later(later) => {
                 self.completions.spawn(async move { Completion::Acked(key, later.await) });
+            }
+        }
+    }
+
+    /// What an application wants behind joins that are not done yet waits with its socket, and so do further events.
+    pub(super) fn park(&mut self, key: SocketKey, actions: Wishes, ack: Option<(AckId, Args)>) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        socket.waiting.get_or_insert_default();
+        self.joining.park(key, actions, ack);
+    }
+
+    /// A subscription is active: who has waited for it goes on.
+    pub(super) fn subscribed(&mut self, sessions: &mut Sessions<ClientState>, ticket: Ticket) {
+        for waiter in self.interest.subscribed(ticket) {
+            match waiter {
+                Waiter::Share(share) => drop(share),
+                Waiter::Accept(session, path, actions) => {
+                    self.do_job(sessions, Job::Enter(session, path, actions));
+                }
+                Waiter::Socket(key) => {
+                    let Some(parked) = self.joining.done(key) else { continue };
+                    for (actions, ack) in parked {
+                        self.do_job(sessions, Job::Reply(key, actions, ack));
+                    }
+                    self.go_on(sessions, key);
+                }
             }
         }
     }

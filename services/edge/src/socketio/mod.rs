@@ -7,13 +7,25 @@
 //! - `events`: events and acknowledgements, to the application and back
 //! - [`acks`]: acknowledgements that clients still owe
 //! - [`deliver`]: actions and broadcasts, carried out in one order
-//! - [`peers`]: the other shards of this edge
+//! - [`siblings`]: the other shards of this edge
+//! - [`interest`]: what this shard wants to hear of other nodes
+//! - [`joining`]: sockets whose joins wait for that
+//! - [`local`]: what the cluster wants of this node's sockets, handed to the shards
+//! - [`gather`]: the answers of all shards made into one
+//! - `operate`: what is asked of the sockets of one shard
+//! - `describe`: a socket as other nodes see it
 
 pub mod acks;
 pub mod app;
 pub mod connect;
 pub mod deliver;
+mod describe;
 mod events;
+pub mod gather;
+pub mod interest;
+pub mod joining;
+pub mod local;
 pub mod namespace;
-pub mod peers;
+mod operate;
+pub mod siblings;
 pub mod socket;

@@ -7,6 +7,7 @@ use slab::Slab;
 use socketio_proto::packet::Packet;
 
 use super::acks::Acks;
+use super::interest::Interest;
 use super::namespace::Namespaces;
 use crate::ids::SocketId;
 use crate::metrics::Metrics;
@@ -32,9 +33,22 @@ pub struct Socket {
     pub acks: Acks,
     /// Events behind an answer that has not come yet.
     pub waiting: Option<Box<Waiting>>,
+    /// What the application has said of it.
+    pub profile: Option<Box<Profile>>,
 }
 
-/// Events of a socket that wait for the answer to an earlier one.
+/// What an application, or a backend through the cluster, has said of a socket.
+#[derive(Debug, Default)]
+pub struct Profile {
+    /// Whose socket it is.
+    pub user: Option<String>,
+    /// The application's own data: one JSON value.
+    pub data: Option<String>,
+    /// When it is disconnected, in milliseconds since 1970.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// Events of a socket that wait for the answer to an earlier one, or for the joins that came of it.
 ///
 /// The client fills it and the upstream's answer empties it; when it is full the session is closed.
 #[derive(Debug, Default)]
@@ -43,6 +57,8 @@ pub struct Waiting {
     pub events: VecDeque<Packet<'static>>,
     /// Bytes of all of them.
     pub bytes: usize,
+    /// Whether the upstream still owes the answer; otherwise only joins are waited for.
+    pub asked: bool,
 }
 
 /// The sockets of a shard.
@@ -72,6 +88,7 @@ impl Sockets {
             dialect,
             acks: Acks::default(),
             waiting: None,
+            profile: None,
         });
         Some(SocketKey { index, generation })
     }
@@ -133,9 +150,13 @@ pub struct SocketView<'a> {
     pub(super) socket: &'a Socket,
     pub(super) namespaces: &'a Namespaces,
     pub(super) rooms: &'a RoomIndex,
+    pub(super) interest: &'a Interest,
     pub(super) bounds: &'a RoomBounds,
     pub(super) metrics: &'a Metrics,
 }
+
+/// What the rooms of users begin with: `user:<id>` holds the sockets of that user, and nobody joins it otherwise.
+pub const USER_PREFIX: &str = "user:";
 
 /// Sockets by namespace and id.
 pub type SocketIds = HashMap<(u32, SocketId), SocketKey>;
@@ -169,6 +190,14 @@ impl upstream::Socket for SocketView<'_> {
         self.namespaces.path(self.socket.namespace).map_or("/", |path| path.as_str())
     }
 
+    fn user(&self) -> Option<&str> {
+        self.socket.profile.as_ref()?.user.as_deref()
+    }
+
+    fn data(&self) -> Option<&str> {
+        self.socket.profile.as_ref()?.data.as_deref()
+    }
+
     fn rooms(&self) -> Vec<String> {
         std::iter::once(self.name()).chain(self.rooms.names(self.key).map(str::to_owned)).collect()
     }
@@ -181,8 +210,12 @@ impl upstream::Socket for SocketView<'_> {
             // One is always in one's own room.
             return true;
         }
-        if parse_name(self.namespace(), room).is_some_and(|id| id.node() == self.socket.id.node()) {
-            // The room of another socket of this node, on whichever shard, stays its own.
+        if room.starts_with(USER_PREFIX) {
+            // Who is in such a room is that user: only an update says so.
+            return false;
+        }
+        if parse_name(self.namespace(), room).is_some_and(|id| self.interest.is_node(id.node())) {
+            // The room of another socket of this cluster stays its own.
             return false;
         }
         match self.rooms.find(self.socket.namespace, Some(room)) {

@@ -13,11 +13,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use cluster_proto::broadcast::Selector;
+use cluster_proto::message::{JsonData, SocketUpdate};
 use smallvec::SmallVec;
 use socketio_proto::packet::{Packet, event_data};
 
 use crate::ids::SocketId;
-use crate::rooms::fan_out::Selector;
 use crate::session::app::Handshake;
 
 /// An answer that may take its time.
@@ -67,6 +68,18 @@ impl Args {
     }
 }
 
+impl From<JsonData> for Args {
+    fn from(JsonData { text, attachments, binary }: JsonData) -> Args {
+        Args { data: text, attachments, binary }
+    }
+}
+
+impl From<Args> for JsonData {
+    fn from(Args { data, attachments, binary }: Args) -> JsonData {
+        JsonData { text: data, attachments, binary }
+    }
+}
+
 /// Something to be done on behalf of a socket.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -87,11 +100,15 @@ pub enum Action {
         args: Args,
         /// Whether clients that are behind may miss it.
         volatile: bool,
+        /// Whether it stays on this node.
+        local: bool,
     },
     /// Puts this socket into a room.
     Join(String),
     /// Takes it out of a room.
     Leave(String),
+    /// Changes what is known of this socket.
+    Update(SocketUpdate),
     /// Disconnects this socket from its namespace; with `close`, ends the whole session.
     Disconnect {
         /// Whether the session ends too.
@@ -163,6 +180,10 @@ pub trait Socket {
     fn name(&self) -> String;
     /// Its namespace.
     fn namespace(&self) -> &str;
+    /// Whose socket it is, once somebody has said so.
+    fn user(&self) -> Option<&str>;
+    /// The application's own data: one JSON value.
+    fn data(&self) -> Option<&str>;
     /// Its rooms, its own among them.
     fn rooms(&self) -> Vec<String>;
     /// Whether it may join a room: its name is not too long, and neither the socket nor the node is in too many.
@@ -182,4 +203,10 @@ pub trait Upstream {
 
     /// Hears that a socket is gone, and why: one of the reference's reasons.
     fn disconnected(&mut self, socket: &dyn Socket, reason: &'static str);
+
+    /// Takes an event that another server of the cluster sends to the applications of all others: a JSON array that
+    /// begins with its name. The answer is one JSON value; it goes back if the sender wants it.
+    fn server_event(&mut self, _namespace: &str, _event: &JsonData) -> Answer<Option<String>> {
+        Answer::Now(None)
+    }
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::gather::Ask;
 use crate::inbox::{Outlet, SendError};
 use crate::metrics::ShardMetrics;
 use crate::rooms::fan_out::Broadcast;
@@ -15,17 +16,19 @@ use crate::shard::ShardMessage;
 /// Bytes counted for a broadcast beside its payload.
 const BROADCAST_OVERHEAD_BYTES: usize = 256;
 
-/// What shards tell each other.
+/// What a shard is told by others: its siblings, the application's own threads, and the cluster.
 #[derive(Clone, Debug)]
 pub enum Remote {
     /// A broadcast, to be delivered there too.
     Broadcast(Arc<Broadcast>),
+    /// A question to every shard.
+    Ask(Arc<Ask>),
 }
 
 /// The inboxes of the other shards.
 #[derive(Debug)]
-pub struct Peers {
-    peers: Vec<Peer>,
+pub struct Siblings {
+    siblings: Vec<Sibling>,
     unsent_bytes: usize,
     unsent_bytes_max: usize,
     paused: Vec<SessionKey>,
@@ -43,28 +46,29 @@ pub enum Passed {
     Refused,
 }
 
-impl Peers {
+impl Siblings {
     /// All outlets but the shard's own; at most `unsent_bytes_max` wait for them.
     pub fn new(
         outlets: Vec<Outlet<ShardMessage<Remote>>>,
         unsent_bytes_max: usize,
         metrics: Arc<ShardMetrics>,
-    ) -> Peers {
-        let peers = outlets.into_iter().map(|outlet| Peer { outlet, unsent: VecDeque::new() }).collect();
-        Peers { peers, unsent_bytes: 0, unsent_bytes_max, paused: Vec::new(), metrics }
+    ) -> Siblings {
+        let siblings =
+            outlets.into_iter().map(|outlet| Sibling { outlet, unsent: VecDeque::new() }).collect();
+        Siblings { siblings, unsent_bytes: 0, unsent_bytes_max, paused: Vec::new(), metrics }
     }
 
     /// Passes a broadcast on.
     pub fn broadcast(&mut self, broadcast: &Arc<Broadcast>, cause: SessionKey) -> Passed {
-        if self.unsent_bytes > 0 && self.unsent_bytes + weight(broadcast) > self.unsent_bytes_max {
+        if self.unsent_bytes > 0 && self.unsent_bytes + broadcast_weight(broadcast) > self.unsent_bytes_max {
             return Passed::Refused;
         }
         let mut passed = Passed::On;
-        for peer in &mut self.peers {
+        for sibling in &mut self.siblings {
             // Behind one that waits, all wait: the order of broadcasts is kept.
-            if !peer.unsent.is_empty() || !peer.send(broadcast) {
-                peer.unsent.push_back(broadcast.clone());
-                self.unsent_bytes += weight(broadcast);
+            if !sibling.unsent.is_empty() || !sibling.send(broadcast) {
+                sibling.unsent.push_back(broadcast.clone());
+                self.unsent_bytes += broadcast_weight(broadcast);
                 passed = Passed::Waits;
             }
         }
@@ -82,13 +86,13 @@ impl Peers {
         if self.unsent_bytes == 0 {
             return Vec::new();
         }
-        for peer in &mut self.peers {
-            while let Some(broadcast) = peer.unsent.front() {
-                if !peer.send(broadcast) {
+        for sibling in &mut self.siblings {
+            while let Some(broadcast) = sibling.unsent.front() {
+                if !sibling.send(broadcast) {
                     break;
                 }
-                self.unsent_bytes = self.unsent_bytes.saturating_sub(weight(broadcast));
-                peer.unsent.pop_front();
+                self.unsent_bytes = self.unsent_bytes.saturating_sub(broadcast_weight(broadcast));
+                sibling.unsent.pop_front();
             }
         }
         self.metrics.unsent_bytes.set(self.unsent_bytes as u64);
@@ -98,19 +102,20 @@ impl Peers {
 
 /// One other shard, and the broadcasts that wait for room in its inbox.
 #[derive(Debug)]
-struct Peer {
+struct Sibling {
     outlet: Outlet<ShardMessage<Remote>>,
     unsent: VecDeque<Arc<Broadcast>>,
 }
 
-impl Peer {
+impl Sibling {
     fn send(&self, broadcast: &Arc<Broadcast>) -> bool {
         let message = ShardMessage::App(Remote::Broadcast(broadcast.clone()));
         // A shard that has ended has no sockets left.
-        !matches!(self.outlet.send(message, weight(broadcast)), Err(SendError::Full(_)))
+        !matches!(self.outlet.send(message, broadcast_weight(broadcast)), Err(SendError::Full(_)))
     }
 }
 
-fn weight(broadcast: &Broadcast) -> usize {
+/// Bytes that a broadcast is counted with in the queue of a shard.
+pub(super) fn broadcast_weight(broadcast: &Broadcast) -> usize {
     broadcast.packet.bytes() + BROADCAST_OVERHEAD_BYTES
 }

@@ -2,20 +2,33 @@
 //!
 //! The table of what it answers is in `docs/protocol.md`.
 
+mod cluster;
+
 use std::borrow::Cow;
 
+use cluster_proto::broadcast::Selector;
+use cluster_proto::message::JsonData;
 use socketio_proto::json;
 use socketio_proto::packet::{Packet, ack_data, event_data};
 
 use super::{Action, Actions, Answer, Args, Connect, Decision, Reply, Socket, Upstream};
-use crate::rooms::fan_out::Selector;
+use crate::cluster::Cluster;
 
 /// Marks the events whose answers the demo sends back as events.
 const EMIT_WITH_ACK: u64 = 1;
 
 /// The demo application.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Demo;
+#[derive(Clone, Debug)]
+pub struct Demo {
+    cluster: Cluster,
+}
+
+impl Demo {
+    /// The demo on one shard of this node of a cluster.
+    pub fn new(cluster: Cluster) -> Demo {
+        Demo { cluster }
+    }
+}
 
 impl Upstream for Demo {
     fn connect(&mut self, request: &Connect<'_>) -> Answer<Decision> {
@@ -25,7 +38,9 @@ impl Upstream for Demo {
     }
 
     fn event(&mut self, socket: &dyn Socket, event: &Packet<'_>) -> Answer<Reply> {
-        Answer::Now(answer(socket, event))
+        let over_all_nodes =
+            event.ack_id.and_then(|_| cluster::answer(&self.cluster, socket.namespace(), event));
+        over_all_nodes.unwrap_or_else(|| Answer::Now(answer(socket, event)))
     }
 
     fn acked(&mut self, _socket: &dyn Socket, token: u64, answer: &Packet<'_>) -> Answer<Reply> {
@@ -36,6 +51,10 @@ impl Upstream for Demo {
     }
 
     fn disconnected(&mut self, _socket: &dyn Socket, _reason: &'static str) {}
+
+    fn server_event(&mut self, _namespace: &str, event: &JsonData) -> Answer<Option<String>> {
+        Answer::Now(Some(event.text.clone()))
+    }
 }
 
 fn answer(socket: &dyn Socket, event: &Packet<'_>) -> Reply {
@@ -141,7 +160,8 @@ fn say(event: &Packet<'_>) -> Reply {
 
 fn to_rooms(rooms: Vec<String>, args: Args) -> Reply {
     let selector = Selector { rooms, except: Vec::new() };
-    Reply::action(Action::Broadcast { selector, args, volatile: false }).with_ack(Args::text("[true]"))
+    Reply::action(Action::Broadcast { selector, args, volatile: false, local: false })
+        .with_ack(Args::text("[true]"))
 }
 
 /// A room or event name: a string, or a number as its text.

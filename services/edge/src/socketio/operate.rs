@@ -1,0 +1,273 @@
+//! What other nodes, or the application on threads of its own, ask of the sockets of this shard.
+//!
+//! Such a question comes to every shard ([`super::local`]) and takes its place in the order of jobs: whatever touches
+//! a socket or a room waits until the delivery under way is over. The answers meet in [`super::gather`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cluster_proto::broadcast::Selector;
+use cluster_proto::message::{Change, JsonData, Operation, SocketUpdate};
+use socketio_proto::packet::Packet;
+
+use super::acks::{BroadcastKey, Owner};
+use super::app::{ClientState, Completion, SocketIo};
+use super::deliver::{Job, broadcast_of};
+use super::gather::{Ask, Share};
+use super::interest::{Ticket, Waiter};
+use super::socket::{USER_PREFIX, is_own_room, name};
+use crate::rooms::fan_out::EncodedOnce;
+use crate::rooms::index::SocketKey;
+use crate::session::registry::Sessions;
+use crate::upstream::{Answer, Socket as _};
+
+/// How long acks are waited for when the asker does not say: Node servers leave it out on the wire.
+const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest that acks are waited for, whatever the asker says.
+const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Sockets that are described in one go, before others get their turn; also the size of a page where none is given.
+const PAGE_SOCKETS: usize = 500;
+
+impl SocketIo {
+    /// Does what is asked, or gives it back if it must wait.
+    pub(super) fn operate(&mut self, sessions: &mut Sessions<ClientState>, ask: Arc<Ask>) -> Option<Job> {
+        let must_wait = match &ask.operation {
+            Operation::Join { .. }
+            | Operation::Leave { .. }
+            | Operation::Disconnect { .. }
+            | Operation::Update { .. } => self.is_delivering(),
+            Operation::BroadcastWithAck { .. } => self.cannot_batch(),
+            Operation::Broadcast { .. }
+            | Operation::Fetch { .. }
+            | Operation::Rooms { .. }
+            | Operation::SocketIds { .. }
+            | Operation::ServerSideEmit { .. } => false,
+        };
+        if must_wait {
+            return Some(Job::Ask(ask));
+        }
+        let Ask { namespace, operation, gather } = &*ask;
+        match operation {
+            Operation::Join { selector, rooms, .. } => self.join_all(&ask, selector, rooms),
+            Operation::Leave { selector, rooms, .. } => {
+                let targets = self.pick(namespace, selector);
+                let _share = Share::new(gather.clone(), targets.len() as u64);
+                for key in targets {
+                    self.leave_all_of(key, rooms);
+                }
+            }
+            Operation::Disconnect { selector, close, .. } => {
+                let targets = self.pick(namespace, selector);
+                let _share = Share::new(gather.clone(), targets.len() as u64);
+                for key in targets {
+                    self.disconnect(sessions, key, *close);
+                }
+            }
+            Operation::Update { selector, update, .. } => {
+                let targets = self.pick(namespace, selector);
+                let share = Rc::new(Share::new(gather.clone(), targets.len() as u64));
+                for key in targets {
+                    if let Some(ticket) = self.update(key, update.clone()) {
+                        self.interest.wait(ticket, Waiter::Share(share.clone()));
+                    }
+                }
+            }
+            Operation::Fetch { selector, .. } => {
+                let targets = self.pick(namespace, selector);
+                return self.list(sessions, ask, targets.into_iter());
+            }
+            Operation::Rooms { .. } => {
+                let found = self.namespaces.find(namespace.as_str());
+                let rooms = found.into_iter().flat_map(|namespace| self.rooms.of_namespace(namespace));
+                gather.names(rooms.map(str::to_owned), false);
+            }
+            Operation::SocketIds { rooms, .. } => {
+                let selector = Selector { rooms: rooms.clone(), except: Vec::new() };
+                let targets = self.pick(namespace, &selector);
+                let sockets = targets.into_iter().filter_map(|key| self.sockets.get(key));
+                gather.names(sockets.map(|socket| name(socket, &self.namespaces)), true);
+            }
+            Operation::BroadcastWithAck { .. } => self.ask_all(sessions, &ask),
+            Operation::ServerSideEmit { event, .. } => {
+                match self.upstream.server_event(namespace.as_str(), event) {
+                    Answer::Now(answer) => gather.event(answer),
+                    Answer::Later(later) => {
+                        let gather = gather.clone();
+                        self.completions.spawn(async move { Completion::ServerEvent(gather, later.await) });
+                    }
+                }
+            }
+            // It comes as a broadcast.
+            Operation::Broadcast { .. } => {}
+        }
+        None
+    }
+
+    fn join_all(&mut self, ask: &Arc<Ask>, selector: &Selector, rooms: &[String]) {
+        let path = ask.namespace.as_str();
+        let targets = self.pick(&ask.namespace, selector);
+        let share = Rc::new(Share::new(ask.gather.clone(), targets.len() as u64));
+        for key in targets {
+            let Some(socket) = self.sockets.get(key) else { continue };
+            let namespace = socket.namespace;
+            for room in rooms {
+                if self.with_view(key, |_, view| view.may_join(room)) != Some(true) {
+                    self.metrics.limit_hits.add(1);
+                } else if !self.sockets.get(key).is_some_and(|socket| is_own_room(path, socket, room))
+                    && let Some(ticket) = self.join_room(key, namespace, room)
+                {
+                    self.interest.wait(ticket, Waiter::Share(share.clone()));
+                }
+            }
+        }
+    }
+
+    fn leave_all_of(&mut self, key: SocketKey, rooms: &[String]) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        let namespace = socket.namespace;
+        for room in rooms.iter().filter(|room| !room.starts_with(USER_PREFIX)) {
+            self.leave_room(key, namespace, room);
+        }
+    }
+
+    /// Describes some of the sockets that were asked for; the rest is a job of its own.
+    pub(super) fn list(
+        &mut self,
+        sessions: &Sessions<ClientState>,
+        ask: Arc<Ask>,
+        mut rest: std::vec::IntoIter<SocketKey>,
+    ) -> Option<Job> {
+        let page = if let Operation::Fetch { page_sockets_max: Some(max), .. } = &ask.operation {
+            PAGE_SOCKETS.min(*max as usize).max(1)
+        } else {
+            PAGE_SOCKETS
+        };
+        let sockets = rest.by_ref().take(page).filter_map(|key| self.describe(sessions, key)).collect();
+        let is_last = rest.len() == 0;
+        if !ask.gather.sockets(sockets, is_last) {
+            self.metrics.limit_hits.add(1);
+        }
+        (!is_last).then(|| Job::List(ask, rest))
+    }
+
+    /// Changes what is known of a socket; what has to be waited for until its user's room is heard.
+    pub(super) fn update(&mut self, key: SocketKey, update: SocketUpdate) -> Option<Ticket> {
+        let socket = self.sockets.get_mut(key)?;
+        let namespace = socket.namespace;
+        let profile = socket.profile.get_or_insert_default();
+        let user = match update.user {
+            Change::Keep => None,
+            Change::Clear => Some(None),
+            Change::Set(user) => Some(Some(user)),
+        };
+        let left = user.as_ref().and_then(|_| profile.user.take());
+        let joined = user.flatten();
+        profile.user.clone_from(&joined);
+        match update.data {
+            Change::Keep => {}
+            Change::Clear => profile.data = None,
+            Change::Set(data) => profile.data = Some(data),
+        }
+        let before = profile.expires_at_ms;
+        match update.expires_at_ms {
+            Change::Keep => {}
+            Change::Clear => profile.expires_at_ms = None,
+            Change::Set(at) => profile.expires_at_ms = Some(at),
+        }
+        let after = profile.expires_at_ms;
+        if before != after {
+            if let Some(at) = before {
+                self.expiring.remove(&(at, key));
+            }
+            if let Some(at) = after {
+                self.expiring.insert((at, key));
+            }
+        }
+        if let Some(user) = left {
+            self.leave_room(key, namespace, &format!("{USER_PREFIX}{user}"));
+        }
+        self.join_room(key, namespace, &format!("{USER_PREFIX}{}", joined?))
+    }
+
+    /// Disconnects the sockets whose time is over.
+    pub(super) fn end_expired(&mut self, sessions: &mut Sessions<ClientState>) {
+        if self.expiring.is_empty() || self.is_delivering() {
+            return;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        while let Some((at, key)) = self.expiring.first().copied()
+            && u128::from(at) <= now
+        {
+            self.expiring.remove(&(at, key));
+            self.disconnect(sessions, key, false);
+        }
+    }
+
+    // ---- broadcasts that ask for acks ----
+
+    /// Sends an event that asks every target for an ack.
+    fn ask_all(&mut self, sessions: &Sessions<ClientState>, ask: &Arc<Ask>) {
+        let Operation::BroadcastWithAck { event, options, .. } = &ask.operation else { return };
+        let namespace = self.namespaces.find(ask.namespace.as_str());
+        let timeout = options.flags.timeout_ms.map_or(ACK_TIMEOUT, Duration::from_millis);
+        let deadline = sessions.now() + timeout.min(ACK_TIMEOUT_MAX);
+        let begun = namespace.and_then(|namespace| {
+            let id = self.namespaces.next_ack(namespace);
+            Some((id, self.askings.begin(id, ask.gather.clone(), deadline)?))
+        });
+        let Some((id, key)) = begun else {
+            ask.gather.counted(Vec::new());
+            return;
+        };
+        let selector = options.selector.clone();
+        let mut broadcast =
+            broadcast_of(ask.namespace.clone(), selector, event.clone().into(), options.flags.volatile);
+        broadcast.packet.ack_id = Some(id);
+        self.batch.push(EncodedOnce::asking(Arc::new(broadcast), key.0));
+    }
+
+    /// Writes down who is asked by a broadcast; those that owe too much already are left out.
+    pub(super) fn expect_acks(&mut self, key: BroadcastKey, mut targets: Vec<SocketKey>) -> Vec<SocketKey> {
+        let Some(id) = self.askings.id(key) else { return Vec::new() };
+        let max = self.bounds.acks_pending_max;
+        let mut names = Vec::with_capacity(targets.len());
+        let before = targets.len();
+        targets.retain(|target| {
+            let Some(socket) = self.sockets.get_mut(*target) else { return false };
+            let asked = socket.acks.ask(id, Owner::Broadcast(key), max);
+            if asked {
+                names.push(name(socket, &self.namespaces));
+            }
+            asked
+        });
+        self.metrics.limit_hits.add((before - targets.len()) as u64);
+        self.metrics.acks_pending.add(targets.len() as u64);
+        if let Some(gather) = self.askings.asked(key, &targets) {
+            gather.counted(names);
+        }
+        targets
+    }
+
+    /// A client has answered a broadcast.
+    pub(super) fn broadcast_acked(&mut self, key: SocketKey, broadcast: BroadcastKey, packet: &Packet<'_>) {
+        let Some(gather) = self.askings.answered(broadcast) else { return };
+        let Some(socket) = self.sockets.get(key) else { return };
+        let args = JsonData {
+            text: packet.data.clone().into_owned(),
+            attachments: packet.attachments.clone(),
+            binary: packet.is_binary(),
+        };
+        gather.ack(name(socket, &self.namespaces), args);
+    }
+
+    /// Stops waiting for acks that nobody waits for any longer.
+    pub(super) fn end_late_askings(&mut self, now: Instant) {
+        for asking in self.askings.late(now) {
+            for key in asking.sockets {
+                let taken = self.sockets.get_mut(key).and_then(|socket| socket.acks.take(asking.id));
+                self.metrics.acks_pending.sub(u64::from(taken.is_some()));
+            }
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! Putting an edge together, and taking it apart.
+//!
+//! An edge that belongs to a cluster starts in two steps: [`Edge::join`] takes its ports and speaks to the broker,
+//! [`Joining::claimed`] waits for the node id, which every id of a client begins with, and only then lets clients in.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use adapter::adapter::{Adapter, Identity, Starting};
+use adapter::broker::memory::MemoryBus;
+use adapter::config::{BrokerConfig, BrokerKind, ClusterConfig};
+use cluster_proto::heartbeat::Role;
+use cluster_proto::identity::NodeId;
+use cluster_proto::limits::Limits;
+use engineio_proto::session::SessionConfig;
+use socket2::Socket;
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+use tokio::task::LocalSet;
+
+use crate::cluster::Cluster;
+use crate::config::{EdgeConfig, UpstreamKind};
+use crate::ids::IdSource;
+use crate::inbox::{Inbox, Outlet, SendError, inbox};
+use crate::listener::Site;
+use crate::listener::accept;
+use crate::listener::admission::Origins;
+use crate::listener::static_files::{BundleError, StaticFiles};
+use crate::metrics::{Metrics, ShardMetrics};
+use crate::outbox::slow_consumer;
+use crate::session::app::SessionApp;
+use crate::session::drive::Core;
+use crate::session::registry::{Sessions, Settings};
+use crate::shard::{Completions, Shard, ShardMessage};
+use crate::socketio::app::{Bounds, SocketIo};
+use crate::socketio::local::{Fate, LocalShards};
+use crate::upstream::Upstream;
+use crate::upstream::demo::Demo;
+use crate::upstream::none::None as NoUpstream;
+
+/// How long the goodbye to the other nodes may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+
+/// How often a closing edge looks whether its shards are done.
+const CLOSE_POLL: Duration = Duration::from_millis(2);
+
+/// Why an edge cannot start: one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody else listens there.
+    #[error(
+        "{address} is taken by another process; stop it or choose another with --set edge.listen={}",
+        next_port(*.address)
+    )]
+    Taken {
+        /// The configured address.
+        address: SocketAddr,
+    },
+    /// The address cannot be used.
+    #[error("cannot listen on {address}: {error}; choose another with --set edge.listen=ADDRESS:PORT")]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The link to the cluster cannot be made with this configuration.
+    #[error(transparent)]
+    Adapter(#[from] adapter::adapter::StartError),
+    /// The browser clients cannot be read.
+    #[error(transparent)]
+    Bundles(#[from] BundleError),
+    /// The system refuses something that every process needs.
+    #[error("cannot start: {0}")]
+    System(io::Error),
+}
+
+/// The same address with the port after it, as a suggestion.
+fn next_port(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port().checked_add(1).unwrap_or(3001))
+}
+
+/// The cluster that an edge belongs to.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The section `broker`.
+    pub broker: BrokerConfig,
+    /// The section `cluster`.
+    pub cluster: ClusterConfig,
+    /// The bus of the memory broker: processes cannot share it, but several nodes of one process can.
+    pub bus: MemoryBus,
+}
+
+impl Membership {
+    /// A cluster of one: the memory broker, with a bus that nobody else has.
+    pub fn alone() -> Membership {
+        Membership {
+            broker: BrokerConfig::default(),
+            cluster: ClusterConfig::default(),
+            bus: MemoryBus::new(),
+        }
+    }
+}
+
+/// What an application is given to work with on one shard.
+#[derive(Debug)]
+pub struct AppContext<A: SessionApp> {
+    /// Which shard it is.
+    pub index: usize,
+    /// What the edge serves and obeys.
+    pub site: Arc<Site>,
+    /// The inboxes of all shards, this one included.
+    pub outlets: Vec<Outlet<ShardMessage<A::Remote>>>,
+    /// Runs the application's tasks.
+    pub completions: Completions<A::Completion>,
+    /// The counters of the shard.
+    pub metrics: Arc<ShardMetrics>,
+}
+
+/// A running edge.
+#[derive(Debug)]
+pub struct Edge {
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    cluster: Option<Cluster>,
+    fate: watch::Receiver<Option<Fate>>,
+    closers: Vec<Closer>,
+    threads: Vec<JoinHandle<()>>,
+    acceptor: Option<oneshot::Sender<()>>,
+}
+
+/// Asks one shard to close; whether its inbox took the message.
+struct Closer(Box<dyn Fn() -> bool + Send>);
+
+impl std::fmt::Debug for Closer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Closer")
+    }
+}
+
+/// An edge that has its ports and waits for its node id; clients are refused so far.
+pub struct Joining {
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    starting: Starting,
+    begin: Box<dyn FnOnce(Adapter) -> Result<Edge, StartError> + Send>,
+}
+
+impl std::fmt::Debug for Joining {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Joining").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Joining {
+    /// The address that clients will connect to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the edge counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// What the link to the cluster counts.
+    pub fn adapter_metrics(&self) -> Arc<adapter::metrics::Metrics> {
+        self.starting.metrics().clone()
+    }
+
+    /// Waits for the node id, for as long as the broker is away, and lets clients in. It may be dropped meanwhile:
+    /// nothing is left running then.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn claimed(self) -> Result<Edge, StartError> {
+        match self.starting.claimed().await {
+            Some(adapter) => (self.begin)(adapter),
+            None => Err(StartError::System(io::Error::other("the thread of the broker has ended"))),
+        }
+    }
+
+    /// As [`Joining::claimed`], on a thread that may block.
+    fn wait(self) -> Result<Edge, StartError> {
+        // The caller may be inside a runtime, which would not let it block: a thread of its own may.
+        let waiting = || runtime().map_err(StartError::System)?.block_on(self.claimed());
+        std::thread::scope(|scope| scope.spawn(waiting).join())
+            .unwrap_or_else(|_| Err(StartError::System(io::Error::other("the start was broken off"))))
+    }
+}
+
+impl Edge {
+    /// Starts a Socket.IO edge that is its own cluster; returns once clients can connect.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(config: EdgeConfig, upstream: UpstreamKind) -> Result<Edge, StartError> {
+        Edge::join(config, &Membership::alone(), upstream)?.wait()
+    }
+
+    /// As [`Edge::start`], with an upstream of the caller's own: `upstream` makes one for each shard. `demo` adds
+    /// the demo pages and `/echo`, and admits pages from any port of this machine.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub fn start_with_upstream(
+        config: EdgeConfig,
+        demo: bool,
+        upstream: impl Fn(Cluster) -> Box<dyn Upstream> + Clone + Send + 'static,
+    ) -> Result<Edge, StartError> {
+        Edge::join_with_upstream(config, &Membership::alone(), demo, upstream)?.wait()
+    }
+
+    /// Starts a Socket.IO edge as a member of a cluster.
+    ///
+    /// # Errors
+    /// [`StartError`] for what waiting does not cure; a broker that is away is no error. Nothing is left running then.
+    pub fn join(
+        config: EdgeConfig,
+        membership: &Membership,
+        upstream: UpstreamKind,
+    ) -> Result<Joining, StartError> {
+        let demo = upstream == UpstreamKind::Demo;
+        Edge::join_with_upstream(config, membership, demo, move |cluster| -> Box<dyn Upstream> {
+            match upstream {
+                UpstreamKind::Demo => Box::new(Demo::new(cluster)),
+                UpstreamKind::None => Box::new(NoUpstream),
+            }
+        })
+    }
+
+    /// As [`Edge::join`], with an upstream as in [`Edge::start_with_upstream`].
+    ///
+    /// # Errors
+    /// As [`Edge::join`].
+    pub fn join_with_upstream(
+        config: EdgeConfig,
+        membership: &Membership,
+        demo: bool,
+        upstream: impl Fn(Cluster) -> Box<dyn Upstream> + Clone + Send + 'static,
+    ) -> Result<Joining, StartError> {
+        let prepared = Prepared::<SocketIo>::new(config, demo)?;
+        let identity = Identity { limits: cluster_limits(&prepared.config), ..Identity::new(Role::Edge) };
+        let (local, fate) = LocalShards::new(prepared.outlets.clone(), prepared.metrics.clone());
+        let local = Arc::new(local);
+        let Membership { broker, cluster, bus } = membership;
+        let starting = match broker.kind {
+            BrokerKind::Memory => Adapter::start_on_bus(bus, broker, cluster, &identity, local.clone()),
+            BrokerKind::Redis | BrokerKind::Rabbitmq => {
+                Adapter::start(broker, cluster, &identity, local.clone())
+            }
+        }?;
+        Ok(Joining {
+            address: prepared.address,
+            metrics: prepared.metrics.clone(),
+            starting,
+            begin: Box::new(move |adapter| {
+                local.set_node(adapter.node());
+                let cluster = Cluster::new(adapter.clone(), local);
+                let for_shards = cluster.clone();
+                let app = move |context: AppContext<SocketIo>| {
+                    SocketIo::new(context, upstream(for_shards.clone()), for_shards.adapter().clone())
+                };
+                let edge = prepared.begin(adapter.node(), Some(adapter), app)?;
+                Ok(Edge { cluster: Some(cluster), fate, ..edge })
+            }),
+        })
+    }
+
+    /// Starts an edge with any application on its sessions, and without a cluster: `app` makes one for each shard,
+    /// on its thread.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub fn start_with_app<A: SessionApp>(
+        config: EdgeConfig,
+        demo: bool,
+        app: impl Fn(AppContext<A>) -> A + Clone + Send + 'static,
+    ) -> Result<Edge, StartError> {
+        let mut node = [0; 3];
+        getrandom::fill(&mut node).map_err(|error| StartError::System(error.into()))?;
+        Prepared::new(config, demo)?.begin(NodeId::from_bytes(node), None, app)
+    }
+
+    /// The address that clients connect to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the edge counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// All sockets of the cluster; `None` for an application without one.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    /// Waits until the edge must be closed and started anew, which may never be; why.
+    pub fn must_restart(&self) -> impl Future<Output = Fate> + use<> {
+        let mut fate = self.fate.clone();
+        async move {
+            match fate.wait_for(Option::is_some).await.ok().and_then(|fate| *fate) {
+                Some(fate) => fate,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ends every session and stops; gives up waiting after `within`.
+    pub fn close(mut self, within: Duration) {
+        let deadline = Instant::now() + within;
+        drop(self.acceptor.take());
+        for closer in &self.closers {
+            while !(closer.0)() && Instant::now() < deadline {
+                std::thread::sleep(CLOSE_POLL);
+            }
+        }
+        for thread in self.threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(CLOSE_POLL);
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+        if let Some(cluster) = self.cluster.take() {
+            let goodbye = async move { cluster.adapter().shut_down().await };
+            let goodbye =
+                || runtime()?.block_on(async { Ok(tokio::time::timeout(GOODBYE_MAX, goodbye).await) });
+            let said: Option<io::Result<_>> = std::thread::scope(|scope| scope.spawn(goodbye).join()).ok();
+            if !matches!(said, Some(Ok(Ok(())))) {
+                tracing::debug!("the other nodes have to find out by themselves that this one is gone");
+            }
+        }
+    }
+}
+
+/// An edge that holds its port and has queues in front of shards that do not run yet.
+struct Prepared<A: SessionApp> {
+    config: EdgeConfig,
+    demo: bool,
+    files: StaticFiles,
+    socket: Socket,
+    address: SocketAddr,
+    capacity: crate::config::Capacity,
+    metrics: Arc<Metrics>,
+    outlets: Vec<Outlet<ShardMessage<A::Remote>>>,
+    inboxes: Vec<Inbox<ShardMessage<A::Remote>>>,
+}
+
+impl<A: SessionApp> Prepared<A> {
+    fn new(config: EdgeConfig, demo: bool) -> Result<Prepared<A>, StartError> {
+        let capacity = config.capacity();
+        let refused = |error| refusal(config.listen, error);
+        let socket = accept::bind(config.listen).map_err(refused)?;
+        let address = socket.local_addr().map_err(StartError::System)?;
+        let address = address.as_socket().unwrap_or(config.listen);
+        let metrics = Arc::new(Metrics::new(capacity.shards));
+        let bytes_max = config.limits.inbox_bytes_max;
+        let queues = metrics.shards().iter().map(|metrics| inbox(bytes_max, metrics.clone()));
+        let (outlets, inboxes) = queues.unzip();
+        let files = StaticFiles::load(&config, demo)?;
+        Ok(Prepared { config, demo, files, socket, address, capacity, metrics, outlets, inboxes })
+    }
+
+    /// Starts the shards and lets clients in.
+    fn begin(
+        self,
+        node: NodeId,
+        adapter: Option<Adapter>,
+        app: impl Fn(AppContext<A>) -> A + Clone + Send + 'static,
+    ) -> Result<Edge, StartError> {
+        let Prepared { config, demo, files, socket, address, capacity, metrics, outlets, inboxes } = self;
+        let listener = accept::listen(socket).map_err(|error| refusal(config.listen, error))?;
+        let site = Arc::new(Site {
+            origins: Origins::new(&config, demo),
+            files,
+            node,
+            adapter,
+            metrics: metrics.clone(),
+            config,
+            capacity,
+            demo,
+        });
+        let mut starting = Edge {
+            address,
+            metrics,
+            cluster: None,
+            fate: watch::channel(None).1,
+            closers: outlets.iter().cloned().map(closer).collect(),
+            threads: Vec::new(),
+            acceptor: None,
+        };
+        let mut listener = Some(listener);
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let own_listener = if capacity.shards == 1 { listener.take() } else { None };
+            let shard = ShardStart {
+                index,
+                site: site.clone(),
+                outlets: outlets.clone(),
+                inbox,
+                listener: own_listener,
+                app: app.clone(),
+            };
+            match spawn_shard(shard) {
+                Ok(thread) => starting.threads.push(thread),
+                Err(error) => return Err(cannot_start(starting, error)),
+            }
+        }
+        if let Some(listener) = listener {
+            let (stop, stopped) = oneshot::channel();
+            starting.acceptor = Some(stop);
+            match spawn_acceptor(site, outlets, listener, stopped) {
+                Ok(thread) => starting.threads.push(thread),
+                Err(error) => return Err(cannot_start(starting, error)),
+            }
+        }
+        Ok(starting)
+    }
+}
+
+/// Ends what has been started.
+fn cannot_start(starting: Edge, error: io::Error) -> StartError {
+    starting.close(Duration::from_secs(1));
+    StartError::System(error)
+}
+
+fn refusal(address: SocketAddr, error: io::Error) -> StartError {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        StartError::Taken { address }
+    } else {
+        StartError::Listen { address, error }
+    }
+}
+
+/// What other nodes may send: the same that clients may.
+fn cluster_limits(config: &EdgeConfig) -> Limits {
+    let packet = Bounds::new(config).packets;
+    Limits {
+        room_bytes_max: config.limits.name_bytes_max,
+        message_bytes_max: packet.packet_bytes_max.saturating_mul(2),
+        packet,
+        ..Limits::default()
+    }
+}
+
+fn closer<R: Send + 'static>(outlet: Outlet<ShardMessage<R>>) -> Closer {
+    Closer(Box::new(move || !matches!(outlet.send(ShardMessage::Close, 0), Err(SendError::Full(_)))))
+}
+
+/// What a shard's thread starts with.
+struct ShardStart<A: SessionApp, F> {
+    index: usize,
+    site: Arc<Site>,
+    outlets: Vec<Outlet<ShardMessage<A::Remote>>>,
+    inbox: Inbox<ShardMessage<A::Remote>>,
+    listener: Option<TcpListener>,
+    app: F,
+}
+
+fn spawn_shard<A: SessionApp>(
+    start: ShardStart<A, impl Fn(AppContext<A>) -> A + Send + 'static>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = runtime()?;
+    std::thread::Builder::new().name(format!("shard-{}", start.index)).spawn(move || {
+        let local = LocalSet::new();
+        local.block_on(&runtime, run_shard(start));
+    })
+}
+
+async fn run_shard<A: SessionApp>(start: ShardStart<A, impl Fn(AppContext<A>) -> A>) {
+    let ShardStart { index, site, outlets, inbox, listener, app } = start;
+    let Some(metrics) = site.metrics.shards().get(index).cloned() else { return };
+    let completions = Completions::default();
+    let app = app(AppContext {
+        index,
+        site: site.clone(),
+        outlets: outlets.clone(),
+        completions: completions.clone(),
+        metrics: metrics.clone(),
+    });
+    // A shard number fits one byte: the configuration allows 255 at most.
+    let ids = IdSource::new(site.node, u8::try_from(index).unwrap_or(u8::MAX));
+    let sessions = Sessions::new(Rc::new(settings(&site.config)), ids, metrics.clone(), Instant::now());
+    let turns_bytes_max = site.config.limits.turns_bytes_max;
+    let core = Core::new(sessions, app, turns_bytes_max);
+    let shard = Shard::new(index, site, outlets, metrics, core);
+    let listener = listener.and_then(|listener| match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::error!(%error, "cannot listen");
+            None
+        }
+    });
+    shard.run(inbox, completions, listener).await;
+}
+
+fn spawn_acceptor<R: Send + 'static>(
+    site: Arc<Site>,
+    outlets: Vec<Outlet<ShardMessage<R>>>,
+    listener: TcpListener,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = runtime()?;
+    std::thread::Builder::new().name("acceptor".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => tokio::select! {
+                    () = accept::accept_for_all(site, outlets, listener) => {}
+                    _ = stopped => {}
+                },
+                Err(error) => tracing::error!(%error, "cannot listen"),
+            }
+        });
+    })
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn settings(config: &EdgeConfig) -> Settings {
+    let limits = &config.limits;
+    Settings {
+        machine: SessionConfig {
+            ping_interval: config.ping_interval(),
+            ping_timeout: config.ping_timeout(),
+            upgrade_timeout: config.upgrade_timeout(),
+        },
+        payload_bytes_max: config.payload_bytes_max,
+        poll_packets_max: config.poll_packets_max,
+        slow: slow_consumer::Limits {
+            bytes_max: limits.outbox_bytes_max,
+            stalled_bytes_max: limits.outbox_stalled_bytes_max,
+            stalled_max: limits.outbox_stalled(),
+        },
+        outbox_bytes_max: limits.outbox_shared_bytes_max,
+        held_bytes_max: limits.inbound_partial_bytes_max,
+    }
+}
