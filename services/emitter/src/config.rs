@@ -21,6 +21,7 @@ config_section! {
     pub struct EmitterConfig {
         /// Address of the API; port 0 takes a free one.
         /// Without keys it must be a loopback address.
+        /// The subcommand `emitter` listens on `0.0.0.0:4000` once there are keys, unless told otherwise.
         pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 4000)),
         /// File with the API keys, TOML, or JSON if its name ends in `.json`; `jackfield token key` mints entries.
         pub keys_file: PathBuf = PathBuf::new(),

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::api::{self, Api};
 use crate::auth::credentials::{self, Credentials, CredentialsError};
+use crate::auth::keys::Keys;
 use crate::config::EmitterConfig;
 use crate::link::Link;
 use crate::metrics::Metrics;
@@ -147,6 +148,14 @@ pub fn check(config: &EmitterConfig) -> Result<(), StartError> {
         return Err(StartError::Open(config.listen));
     }
     Ok(credentials::check(config)?)
+}
+
+/// Checks the text of a keys file in JSON.
+///
+/// # Errors
+/// What is wrong with it, as one line.
+pub fn check_keys(json: &str) -> Result<(), String> {
+    Keys::parse(json, true).map(drop)
 }
 
 fn runtime(config: &EmitterConfig) -> io::Result<Runtime> {

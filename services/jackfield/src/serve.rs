@@ -192,7 +192,7 @@ fn banner(mode: Mode, config: &GatewayConfig, clients: SocketAddr, ops: SocketAd
 }
 
 /// The address as one types it on this machine: "every address" becomes `localhost`.
-fn url(address: SocketAddr) -> String {
+pub(crate) fn url(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         return format!("http://localhost:{}", address.port());
     }
