@@ -170,7 +170,11 @@ impl Connection {
             Message::Text(text) => {
                 text.strip_prefix('0').and_then(|text| serde_json::from_str::<Value>(text).ok())
             }
-            _ => None,
+            Message::Binary(_)
+            | Message::Ping(_)
+            | Message::Pong(_)
+            | Message::Close(_)
+            | Message::Frame(_) => None,
         };
         let handshake =
             handshake.ok_or_else(|| Failure::Running(format!("{address} does not speak Engine.IO 4")))?;
