@@ -1,24 +1,28 @@
-//! Several adapters on one broker: first on the one in memory, then on real ones that each test starts for itself.
+//! Several nodes on one broker: first on the one in memory, then on real ones that each test starts for itself.
 //!
-//! What is one wire's alone is tested beside it; here stands what holds on every broker, and what happens when it fails.
+//! - [`adapter`]: the link to the broker alone
+//! - [`semantics`]: what holds for clients and applications, on every broker, with one node, two and five
+//! - [`round_robin`]: no sticky sessions: the official clients behind a plain load balancer
+//! - [`outages`]: what clients notice when a broker fails
+//!
+//! [`brokers`], [`nodes`] and [`client`] are what they are made of: brokers, edges in this process with puppets behind
+//! them, and clients of every kind.
 
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::string_slice,
     clippy::unwrap_used,
     reason = "a panic is how a test helper reports a failure"
 )]
+#![allow(clippy::large_futures, reason = "a test holds one future, and not for long")]
 
-mod cases;
-mod faults;
-mod node;
-mod rabbitmq;
-mod redis;
+mod brokers;
+mod client;
+mod nodes;
 
-use node::Cluster;
-
-#[test]
-fn memory() {
-    cases::all(&Cluster::memory());
-}
+mod adapter;
+mod outages;
+mod round_robin;
+mod semantics;

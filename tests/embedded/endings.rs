@@ -4,7 +4,7 @@ use edge::config::EdgeConfig;
 use serde_json::json;
 
 use crate::harness::polling::Request;
-use crate::harness::websocket::header;
+use crate::harness::stream::header;
 use crate::harness::{Client, Next, Polling, Server};
 
 /// Ends a WebSocket session that has joined two namespaces, and expects both sockets to be told why.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::harness::Server;
 use crate::harness::polling::Request;
-use crate::harness::puppet::TOKEN_LATER;
+use system_tests::puppet::TOKEN_LATER;
 
 #[tokio::test]
 async fn a_connect_accepted_later_is_confirmed_then() {

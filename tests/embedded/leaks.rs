@@ -57,8 +57,7 @@ async fn a_poll_response_that_nobody_reads_does_not_stay() {
     for _ in 0..16 {
         session.act(json!([{"emit": [filler]}])).await;
     }
-    let mut stream =
-        crate::harness::websocket::connect(server.address, [127, 0, 0, 1].into(), Some(4096)).await;
+    let mut stream = crate::harness::stream::connect(server.address, [127, 0, 0, 1].into(), Some(4096)).await;
     let request = format!("GET /socket.io/?{} HTTP/1.1\r\nHost: x\r\n\r\n", session.query);
     stream.write_all(request.as_bytes()).await.expect("the edge reads");
     until("the response is given up", || server.metric("jackfield_connections") == 0).await;
@@ -87,7 +86,7 @@ async fn nothing_behind_a_violation_counts_even_on_a_busy_shard() {
     };
     let mut bytes = Vec::new();
     for text in [broadcast("before"), broadcast("too"), "4abc".to_owned(), broadcast("after")] {
-        let mut frame = crate::harness::websocket::header(0x81, text.len());
+        let mut frame = crate::harness::stream::header(0x81, text.len());
         frame.extend_from_slice(text.as_bytes());
         bytes.extend(frame);
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::websocket::header;
+use crate::harness::stream::header;
 use crate::harness::{Client, DEADLINE, Next, Options, Server, until};
 
 /// An event of this size is sent again and again until something gives way.

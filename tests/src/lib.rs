@@ -8,6 +8,8 @@
 //! - [`brokers`]: Redis, Sentinel and RabbitMQ on private ports, and a relay that cuts connections
 //! - [`edge`]: the gateway and the Engine.IO echo program as child processes
 //! - [`program`]: a child process with a deadline, its output collected
+//! - [`puppet`]: an application for an edge inside the test: clients tell it what to do, the test tells it when
+//! - [`stream`], [`waiting`]: raw streams to such an edge, and events that have a deadline
 //! - [`tools`]: where the binaries, the npm packages, the browser bundles and the Python environments are
 
 #![allow(
@@ -16,13 +18,18 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
     reason = "a panic is how a test helper reports a failure"
 )]
 
 pub mod brokers;
 pub mod edge;
+pub mod nodes;
 pub mod program;
+pub mod puppet;
+pub mod stream;
 pub mod tools;
+pub mod waiting;
 
 pub use edge::TestEdge;
 pub use program::Program;

@@ -12,7 +12,7 @@ use cluster_proto::message::ClusterMessage;
 use cluster_proto::rabbitmq;
 use cluster_proto::redis::channel::{Names, PrefixError};
 use socketio_proto::namespace::NamespacePath;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::broker::memory::{Memory, MemoryBus};
 use crate::broker::rabbitmq::connection::{Target as RabbitmqTarget, UrlError as RabbitmqUrlError};
@@ -321,6 +321,12 @@ impl Adapter {
     #[must_use]
     pub fn nodes(&self) -> Arc<[Peer]> {
         self.handle.nodes()
+    }
+
+    /// As [`Adapter::nodes`], for whoever waits for one to come or go.
+    #[must_use]
+    pub fn watch_nodes(&self) -> watch::Receiver<Arc<[Peer]>> {
+        self.handle.watch_nodes()
     }
 
     /// Asks all nodes to show themselves at once, for an id that was never heard of.

@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::soon;
-use super::websocket::{connect, event, json_after};
+use super::stream::{connect, read_head};
+use super::websocket::{event, json_after};
 
 /// A whole response.
 #[derive(Clone, Debug)]
@@ -35,18 +36,6 @@ impl Reply {
     #[track_caller]
     pub(crate) fn expect(&self, status: u16, body: &str) {
         assert!((self.status, &*self.body) == (status, body), "{self:.300?}\nnot {status} {body:.300}");
-    }
-}
-
-/// Reads up to the empty line; `None` when the stream ends before it.
-pub(crate) async fn read_head(stream: &mut TcpStream, unread: &mut BytesMut) -> Option<String> {
-    loop {
-        if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
-            return Some(String::from_utf8_lossy(&unread.split_to(at + 4)).into_owned());
-        }
-        if !matches!(stream.read_buf(unread).await, Ok(1..)) {
-            return None;
-        }
     }
 }
 

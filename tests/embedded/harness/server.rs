@@ -8,8 +8,8 @@ use edge::config::EdgeConfig;
 use edge::ids::SocketId;
 use edge::metrics::Metrics;
 use edge::start::Edge;
+use system_tests::puppet::{Puppet, Strings};
 
-use super::puppet::{Puppet, Strings};
 use super::{Client, DEADLINE, LOOK, Options, Polling, soon, until};
 
 /// How long an edge may take to close when a test is over.

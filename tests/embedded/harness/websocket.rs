@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use bytes::BytesMut;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
-use super::polling::{Reply, read_head};
+use super::polling::Reply;
 use super::soon;
+use super::stream::{connect, header, read_head};
 
 /// How a client comes in.
 #[derive(Debug)]
@@ -232,31 +233,6 @@ impl Client {
         }
         Some(())
     }
-}
-
-/// Connects from an address, with a receive buffer of the test's choice.
-pub(crate) async fn connect(address: SocketAddr, from: IpAddr, receive_buffer: Option<u32>) -> TcpStream {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes).expect("SO_RCVBUF");
-    }
-    if from != IpAddr::from(Ipv4Addr::LOCALHOST) {
-        socket.bind((from, 0).into()).expect("a loopback address");
-    }
-    let stream = soon("a TCP connection", socket.connect(address)).await.expect("connect");
-    stream.set_nodelay(true).expect("TCP_NODELAY");
-    stream
-}
-
-/// The head of a client frame whose mask is zero.
-pub(crate) fn header(first: u8, length: usize) -> Vec<u8> {
-    let mut bytes = match u16::try_from(length) {
-        Ok(short @ 0..=125) => vec![first, 0x80 | short.to_be_bytes()[1]],
-        Ok(medium) => [&[first, 0x80 | 126], &medium.to_be_bytes()[..]].concat(),
-        Err(_) => [&[first, 0x80 | 127], &(length as u64).to_be_bytes()[..]].concat(),
-    };
-    bytes.extend_from_slice(&[0; 4]);
-    bytes
 }
 
 /// An event for the puppet: name, arguments, and the actions if there are any.

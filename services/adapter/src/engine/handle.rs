@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cluster_proto::broadcast::Selector;
@@ -88,7 +88,7 @@ pub(crate) struct Handle {
     ever_whole: AtomicBool,
     /// Milliseconds from `started` to the moment since which the link is not whole, plus one; 0 while it is.
     degraded_since: AtomicU64,
-    nodes: RwLock<Arc<[Peer]>>,
+    nodes: watch::Sender<Arc<[Peer]>>,
     request_count: AtomicU64,
     pub(crate) settings: Settings,
     pub(super) wire: Arc<dyn Wire>,
@@ -126,7 +126,7 @@ impl Handle {
             started: Instant::now(),
             ever_whole: AtomicBool::new(false),
             degraded_since: AtomicU64::new(1),
-            nodes: RwLock::new(Arc::new([])),
+            nodes: watch::Sender::new(Arc::new([])),
             request_count: AtomicU64::new(0),
             settings,
             wire,
@@ -253,7 +253,11 @@ impl Handle {
     }
 
     pub(crate) fn nodes(&self) -> Arc<[Peer]> {
-        self.nodes.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.nodes.borrow().clone()
+    }
+
+    pub(crate) fn watch_nodes(&self) -> watch::Receiver<Arc<[Peer]>> {
+        self.nodes.subscribe()
     }
 
     pub(crate) fn request_id(&self) -> RequestId {
@@ -313,7 +317,7 @@ impl Handle {
     }
 
     pub(super) fn set_nodes(&self, nodes: Arc<[Peer]>) {
-        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+        self.nodes.send_replace(nodes);
     }
 
     pub(super) fn interests(&self) -> MutexGuard<'_, Interests> {

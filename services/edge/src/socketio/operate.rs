@@ -156,14 +156,11 @@ impl SocketIo {
         let socket = self.sockets.get_mut(key)?;
         let namespace = socket.namespace;
         let profile = socket.profile.get_or_insert_default();
-        let user = match update.user {
-            Change::Keep => None,
-            Change::Clear => Some(None),
-            Change::Set(user) => Some(Some(user)),
+        let (left, joined) = match update.user {
+            Change::Keep => (None, None),
+            Change::Clear => (profile.user.take(), None),
+            Change::Set(user) => (profile.user.replace(user.clone()), Some(user)),
         };
-        let left = user.as_ref().and_then(|_| profile.user.take());
-        let joined = user.flatten();
-        profile.user.clone_from(&joined);
         match update.data {
             Change::Keep => {}
             Change::Clear => profile.data = None,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use cluster_proto::identity::NodeId;
 use hashbrown::HashMap;
 use slab::Slab;
 use socketio_proto::packet::Packet;
@@ -214,8 +215,9 @@ impl upstream::Socket for SocketView<'_> {
             // Who is in such a room is that user: only an update says so.
             return false;
         }
-        if parse_name(self.namespace(), room).is_some_and(|id| self.interest.is_node(id.node())) {
-            // The room of another socket of this cluster stays its own.
+        if NodeId::of_sid(room).is_some_and(|node| self.interest.is_node(node)) {
+            // The room of another socket of this cluster stays its own. Of what looks like one, in any namespace, nobody
+            // else would hear: it is sent to the node in its name.
             return false;
         }
         match self.rooms.find(self.socket.namespace, Some(room)) {

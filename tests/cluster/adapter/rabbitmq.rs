@@ -3,8 +3,8 @@
 use adapter::broker::Gap;
 use system_tests::brokers::{Certificate, RabbitmqServer, Relay, free_port};
 
-use crate::cases;
-use crate::node::Cluster;
+use crate::adapter::cases;
+use crate::adapter::node::Cluster;
 
 /// The test runs itself once more, with the certificate among those that the system trusts.
 #[test]
@@ -24,7 +24,7 @@ fn rabbitmq() {
     several_addresses_are_tried(&server);
     exchanges_are_apart(&server);
     an_overflow_is_a_gap(&server);
-    certificate.again("rabbitmq::rabbitmq", &format!("amqps://localhost:{tls_port}"));
+    certificate.again("adapter::rabbitmq::rabbitmq", &format!("amqps://localhost:{tls_port}"));
 }
 
 fn over_tls(url: &str) {

@@ -9,8 +9,8 @@ use adapter::interest::JoinOutcome;
 use cluster_proto::message::Operation;
 use system_tests::brokers::{Certificate, RedisServer};
 
-use crate::cases;
-use crate::node::{Cluster, WITHIN, block_on, event_of};
+use crate::adapter::cases;
+use crate::adapter::node::{Cluster, WITHIN, block_on, event_of};
 
 #[test]
 fn redis() {
@@ -140,7 +140,7 @@ fn redis_over_tls() {
         "no",
     ]);
     let url = format!("rediss://localhost:{port}");
-    certificate.again("redis::redis_over_tls", &url);
+    certificate.again("adapter::redis::redis_over_tls", &url);
     // Who does not trust the certificate gets nowhere.
     let (starting, _ears) =
         Cluster::redis(&url).begin(&adapter::adapter::Identity::new(cluster_proto::heartbeat::Role::Edge));

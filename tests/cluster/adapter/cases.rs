@@ -7,7 +7,7 @@ use cluster_proto::broadcast::{BroadcastOptions, Selector};
 use cluster_proto::message::{JsonData, Operation, Reply};
 use cluster_proto::response::Answer;
 
-use crate::node::{Cluster, TestNode, broadcast, message};
+use crate::adapter::node::{Cluster, TestNode, broadcast, message};
 
 /// One case, on nodes of its own.
 type Case = fn(&Cluster);
@@ -77,7 +77,7 @@ fn events_reach_the_nodes_with_members(cluster: &Cluster) {
     }
     assert_eq!(a.events(), [""; 0], "nobody hears himself");
 
-    b.adapter.leave(&crate::node::namespace("/"), Some("one"));
+    b.adapter.leave(&crate::adapter::node::namespace("/"), Some("one"));
     b.joined("/", Some("one"));
     a.publish("/", &["one"], "back again");
     b.hears("back again");
@@ -147,7 +147,7 @@ fn a_join_is_fenced(cluster: &Cluster) {
     settle(a, &[b], "mark");
     assert_eq!(without_marks(b).len(), 1_000);
     for number in 0..1_000 {
-        b.adapter.leave(&crate::node::namespace("/"), Some(&format!("fenced {number}")));
+        b.adapter.leave(&crate::adapter::node::namespace("/"), Some(&format!("fenced {number}")));
     }
 }
 

@@ -11,7 +11,7 @@ use cluster_proto::heartbeat::Role;
 use cluster_proto::identity::NodeId;
 use system_tests::brokers::{RabbitmqServer, RedisServer, Relay, Sentinels, wait_until};
 
-use crate::node::{Cluster, TestNode, WITHIN};
+use crate::adapter::node::{Cluster, TestNode, WITHIN};
 
 /// How soon after its broker a node must be whole again.
 const WHOLE_WITHIN: Duration = Duration::from_secs(5);
@@ -119,7 +119,7 @@ fn pair(cluster: &Cluster) -> (TestNode, TestNode) {
     a.joined("/", None);
     b.joined("/", None);
     for number in 0..ROOMS {
-        b.adapter.join(&crate::node::namespace("/"), Some(&room(number)), Box::new(|_| {}));
+        b.adapter.join(&crate::adapter::node::namespace("/"), Some(&room(number)), Box::new(|_| {}));
     }
     b.joined("/", Some("the last"));
     (a, b)
@@ -151,7 +151,10 @@ fn hears_everything_once(a: &TestNode, b: &TestNode) {
 fn is_degraded(node: &TestNode) {
     wait_until("the state is told", WITHIN, || matches!(node.adapter.status(), Status::Degraded(_)));
     assert_eq!(node.confirmed("/", &[], "lost"), Err(PublishError::Away));
-    assert_eq!(node.adapter.publish(crate::node::broadcast("/", &[], "lost")), Err(PublishError::Away));
+    assert_eq!(
+        node.adapter.publish(crate::adapter::node::broadcast("/", &[], "lost")),
+        Err(PublishError::Away)
+    );
 }
 
 fn joins_meanwhile(b: &TestNode) {
