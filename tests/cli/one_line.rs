@@ -105,16 +105,14 @@ fn a_file_that_cannot_be_used_says_so() {
 fn a_taken_port_names_the_way_out() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap();
-    for (key, other) in [("edge.listen", "ops.listen"), ("ops.listen", "edge.listen")] {
-        let line = refused(&[
-            "serve",
-            "--set",
-            &format!("{key}={taken}"),
-            "--set",
-            &format!("{other}=127.0.0.1:0"),
-            "--set",
-            "log.level=off",
-        ]);
+    let ports = ["edge.listen", "emitter.listen", "ops.listen"];
+    for key in ports {
+        let others = ports.iter().filter(|other| **other != key).map(|other| format!("{other}=127.0.0.1:0"));
+        let sets: Vec<String> =
+            others.chain([format!("{key}={taken}"), "log.level=off".to_owned()]).collect();
+        let mut arguments = vec!["serve"];
+        arguments.extend(sets.iter().flat_map(|set| ["--set", set.as_str()]));
+        let line = refused(&arguments);
         let expected =
             format!("{taken} is taken by another process; stop it or choose another with --set {key}=");
         assert!(line.starts_with(&expected), "{line}");

@@ -44,7 +44,11 @@ impl TestEdge {
     pub fn start(sets: &[&str]) -> Self {
         match std::env::var(EXTERNAL_URL) {
             Ok(url) => Self { own: None, url: url.trim_end_matches('/').to_owned(), ops_url: None },
-            Err(_) => Self::start_own(tools::jackfield_bin(), &["serve"], sets),
+            Err(_) => Self::start_own(
+                tools::jackfield_bin(),
+                &["serve", "--set", "emitter.listen=127.0.0.1:0"],
+                sets,
+            ),
         }
     }
 

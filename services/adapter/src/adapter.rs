@@ -293,7 +293,22 @@ impl Adapter {
         timeout: Duration,
         sink: RequestSink,
     ) -> Result<(), PublishError> {
-        self.handle.request(message, timeout, sink)
+        self.handle.request(message, timeout, sink, None)
+    }
+
+    /// As [`Adapter::request`]; the future says whether the broker has the question. If not, `sink` hears an end that says so.
+    ///
+    /// # Errors
+    /// [`PublishError`] if nobody was asked; then `sink` is never called.
+    pub fn request_confirmed(
+        &self,
+        message: ClusterMessage,
+        timeout: Duration,
+        sink: RequestSink,
+    ) -> Result<impl Future<Output = Result<(), PublishError>> + Send + use<>, PublishError> {
+        let (sender, receiver) = oneshot::channel();
+        self.handle.request(message, timeout, sink, Some(sender))?;
+        Ok(async move { receiver.await.unwrap_or(Err(PublishError::Unknown)) })
     }
 
     /// How the link is.

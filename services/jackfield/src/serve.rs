@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use adapter::Status;
 use adapter::broker::memory::MemoryBus;
+use adapter::config::BrokerKind;
 use edge::config::UpstreamKind;
 use edge::start::{Edge, Joining, Membership};
 use ops::admin::{Admin, Pages, Readiness};
@@ -16,6 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
 use crate::config::{GatewayConfig, Mode, load_for};
+use crate::emitter::Running;
 use crate::{Failure, print};
 
 /// How long sessions may take to close before the process ends without them.
@@ -49,7 +51,13 @@ pub(crate) fn run(mode: Mode, sources: &Sources) -> Result<(), Failure> {
         metrics: Box::new(move || shown.borrow()()),
         config: effective,
     };
-    let process = Process { mode, ops: admin.local_addr(), config, readiness, metrics, signals };
+    let bus = MemoryBus::new();
+    // Whoever deploys edges deploys emitters beside them.
+    let emitter = (mode == Mode::Serve)
+        .then(|| Running::start(&config, (config.broker.kind == BrokerKind::Memory).then_some(&bus)))
+        .transpose()?;
+    let process =
+        Process { mode, ops: admin.local_addr(), config, readiness, metrics, signals, bus, emitter };
     let joining = process.join(process.config.edge.listen)?;
     if process.config.upstream.kind == UpstreamKind::Demo {
         tracing::warn!(
@@ -80,6 +88,9 @@ struct Process {
     readiness: Readiness,
     metrics: Metrics,
     signals: StopSignals,
+    /// What the edge and the emitter of this process share with the memory broker.
+    bus: MemoryBus,
+    emitter: Option<Running>,
 }
 
 /// Why an edge no longer runs.
@@ -97,12 +108,15 @@ impl Process {
         let membership = Membership {
             broker: self.config.broker.clone(),
             cluster: self.config.cluster.clone(),
-            bus: MemoryBus::new(),
+            bus: self.bus.clone(),
         };
         let joining = Edge::join(edge, &membership, self.config.upstream.kind)
             .map_err(|error| Failure::Usage(error.to_string()))?;
         let (edge, adapter) = (joining.metrics(), joining.adapter_metrics());
-        *self.metrics.borrow_mut() = Box::new(move || edge.render() + &adapter.render());
+        let emitter = self.emitter.as_ref().map(Running::metrics);
+        *self.metrics.borrow_mut() = Box::new(move || {
+            edge.render() + &adapter.render() + &emitter.as_ref().map_or_else(String::new, |render| render())
+        });
         Ok(joining)
     }
 
@@ -121,7 +135,8 @@ impl Process {
             };
             self.readiness.set_ready();
             if std::mem::take(&mut is_first) {
-                print(&banner(self.mode, &self.config, address, self.ops))?;
+                let api = self.emitter.as_ref().map(Running::local_addr);
+                print(&banner(self.mode, &self.config, address, api, self.ops))?;
             }
             match self.watch(edge).await? {
                 End::Stopped => return Ok(()),
@@ -138,6 +153,10 @@ impl Process {
                 signal = self.signals.next() => {
                     tracing::info!(signal, "closing");
                     self.readiness.set_unready("closing");
+                    if let Some(emitter) = self.emitter.take() {
+                        // It has no client to say goodbye to, and its threads end with the process.
+                        tokio::task::spawn_blocking(move || emitter.close());
+                    }
                     self.close(edge).await?;
                     return Ok(End::Stopped);
                 }
@@ -177,22 +196,29 @@ fn discard(runtime: Runtime) {
     runtime.shutdown_background();
 }
 
-fn banner(mode: Mode, config: &GatewayConfig, clients: SocketAddr, ops: SocketAddr) -> String {
+fn banner(
+    mode: Mode,
+    config: &GatewayConfig,
+    clients: SocketAddr,
+    api: Option<SocketAddr>,
+    ops: SocketAddr,
+) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let (broker, upstream) = (config.broker.kind, config.upstream.kind);
     let (clients, ops) = (url(clients), url(ops));
+    let api = api.map_or_else(String::new, |api| format!("  emitter  {}\n", url(api)));
     let next = match upstream {
         UpstreamKind::Demo => format!("open {clients} in a browser"),
         UpstreamKind::None => format!("connect a Socket.IO client to {clients}"),
     };
     format!(
         "jackfield {version} · {mode} · broker {broker} · upstream {upstream}\n  \
-         clients  {clients}\n  ops      {ops}\n  next     {next}\n"
+         clients  {clients}\n{api}  ops      {ops}\n  next     {next}\n"
     )
 }
 
 /// The address as one types it on this machine: "every address" becomes `localhost`.
-fn url(address: SocketAddr) -> String {
+pub(crate) fn url(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         return format!("http://localhost:{}", address.port());
     }

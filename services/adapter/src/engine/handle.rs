@@ -56,9 +56,24 @@ pub(super) type Outcome = Result<(), PublishError>;
 
 /// What a handle wants of the thread.
 pub(super) enum Order {
-    Publish { message: ClusterMessage, bytes: usize, confirm: Option<oneshot::Sender<Outcome>> },
-    Request { message: ClusterMessage, bytes: usize, deadline: Instant, sink: RequestSink },
-    Respond { namespace: NamespacePath, asker: Option<NodeUid>, response: ClusterResponse, bytes: usize },
+    Publish {
+        message: ClusterMessage,
+        bytes: usize,
+        confirm: Option<oneshot::Sender<Outcome>>,
+    },
+    Request {
+        message: ClusterMessage,
+        bytes: usize,
+        deadline: Instant,
+        sink: RequestSink,
+        confirm: Option<oneshot::Sender<Outcome>>,
+    },
+    Respond {
+        namespace: NamespacePath,
+        asker: Option<NodeUid>,
+        response: ClusterResponse,
+        bytes: usize,
+    },
     Status(NodeStatus),
     Solicit,
     Leave(oneshot::Sender<()>),
@@ -154,13 +169,14 @@ impl Handle {
         message: ClusterMessage,
         timeout: Duration,
         sink: RequestSink,
+        confirm: Option<oneshot::Sender<Outcome>>,
     ) -> Result<(), PublishError> {
         if requests::answered(&message.operation).is_none() {
             return Err(PublishError::NoRequest);
         }
         let bytes = self.reserve(weight(&message.operation))?;
         let deadline = Instant::now() + timeout;
-        self.order(Order::Request { message, bytes, deadline, sink }, bytes)
+        self.order(Order::Request { message, bytes, deadline, sink, confirm }, bytes)
     }
 
     pub(crate) fn respond(
