@@ -3,6 +3,7 @@
 //! - [`adapter`]: the link to the broker alone
 //! - [`semantics`]: what holds for clients and applications, on every broker, with one node, two and five
 //! - [`round_robin`]: no sticky sessions: the official clients behind a plain load balancer
+//! - [`idle`]: nodes that a busy room does not concern
 //! - [`outages`]: what clients notice when a broker fails
 //!
 //! [`brokers`], [`nodes`] and [`client`] are what they are made of: brokers, edges in this process with puppets behind
@@ -23,6 +24,7 @@ mod client;
 mod nodes;
 
 mod adapter;
+mod idle;
 mod outages;
 mod round_robin;
 mod semantics;
