@@ -2,6 +2,9 @@
 //!
 //! - [`adapter`]: the link to the broker alone
 //! - [`semantics`]: what holds for clients and applications, on every broker, with one node, two and five
+//! - [`promises`]: whoever has joined is reached, ten thousand times
+//! - [`routing`]: who receives what, counted
+//! - [`apart`]: two clusters on one broker
 //!
 //! [`brokers`], [`nodes`] and [`client`] are what they are made of: brokers, edges in this process with puppets behind
 //! them, and clients of every kind.
@@ -21,4 +24,7 @@ mod client;
 mod nodes;
 
 mod adapter;
+mod apart;
+mod promises;
+mod routing;
 mod semantics;
