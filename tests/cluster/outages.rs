@@ -65,6 +65,16 @@ impl Outage {
         }
     }
 
+    /// Something happens to the connections, and every node has noticed.
+    fn loses_the_broker(&self, what_happens: impl FnOnce()) {
+        let lost = || self.nodes.edges.iter().map(|edge| edge.metric("jackfield_broker_disconnects_total"));
+        let before: Vec<u64> = lost().collect();
+        what_happens();
+        wait_until("every node has noticed", STEP_WITHIN, || {
+            lost().zip(&before).all(|(now, before)| now > *before)
+        });
+    }
+
     /// The broker is back since `back`.
     fn recovers(&mut self, back: Instant) {
         for edge in &self.nodes.edges {
@@ -119,7 +129,7 @@ macro_rules! survives_what_happens_to {
                     server.restart();
                     outage.recovers(Instant::now());
                 }
-                relay.cut();
+                outage.loses_the_broker(|| relay.cut());
                 outage.recovers(Instant::now());
                 outage.ends();
             }
@@ -182,8 +192,12 @@ fn sentinel_fails_over() {
 fn one_of_three_rabbitmq_nodes_is_lost() {
     let mut cluster = RabbitmqCluster::start();
     let mut outage = begin(&rabbitmq_sets(&cluster.urls()));
-    let lost = cluster.stop_one_in_use();
-    eprintln!("  node {lost} is killed");
+    let lost = || {
+        outage.nodes.edges.iter().map(|edge| edge.metric("jackfield_broker_disconnects_total")).sum::<u64>()
+    };
+    let (before, port) = (lost(), cluster.stop_one_in_use());
+    wait_until("somebody has noticed", STEP_WITHIN, || lost() > before);
+    eprintln!("  node {port} is killed");
     outage.recovers(Instant::now());
     let report = outage.ask("report", "report");
     assert!(report.contains("\"disconnects\":0") && report.contains("\"unanswered\":0"), "{report}");

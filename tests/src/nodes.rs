@@ -9,7 +9,7 @@ use crate::TestEdge;
 use crate::brokers::{Folder, accepts, free_port, spawn, wait_until};
 
 /// What every node of a test cluster shares.
-const SECRET: &str = "a secret that only the nodes of this test know\n";
+const SECRET: &str = "a-secret-that-only-the-nodes-of-this-test-know\n";
 /// How long a node may take until it has heard of all others.
 const MEET_WITHIN: Duration = Duration::from_secs(20);
 

@@ -114,13 +114,13 @@ config_section! {
     /// The nodes among themselves.
     pub struct ClusterConfig {
         /// Address of the peer listener, where other nodes hand over requests of sessions that live here; port 0 takes a free one.
-        /// With the memory broker there is none.
+        /// With the memory broker there is none, unless a secret is given.
         pub listen: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 7000)),
         /// Where other nodes reach the peer listener, `host:port`; empty takes the local address of the connection to the broker.
         pub advertise: String = String::new()
             => must("host:port of at most 256 bytes, or nothing", is_advertised),
-        /// File with the secret that all nodes share, one a line: the first is used, the second is accepted too, so that it can be changed without a pause.
-        /// Needed with a broker other than memory.
+        /// File with the secret that all nodes share, of at least 16 bytes: the first line is used, a second one is accepted too, so that it can be changed without a pause.
+        /// It is read again while the node runs. Needed with a broker other than memory.
         pub secret_file: PathBuf = PathBuf::new(),
         /// Most requests and WebSockets that this node relays to others at a time; further ones are refused with 503.
         pub relays_max: usize = 4_096 => 1..=COUNT_MAX,

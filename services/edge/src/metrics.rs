@@ -165,7 +165,7 @@ numbers! {
     inbox_full: "jackfield_inbox_full_total" "counter" "Messages to another shard that had to wait because its queue was full",
     relayed_requests: "jackfield_relayed_requests_total" "counter" "Polling requests handed to the node that has their session",
     relayed_tunnels: "jackfield_relayed_websockets_total" "counter" "WebSockets handed to the node that has their session",
-    relay_lookups: "jackfield_relay_lookups_total" "counter" "Searches for a node that was never heard of",
+    relay_lookups: "jackfield_relay_lookups_total" "counter" "Requests that waited whether a node shows itself that was never heard of",
     relay_failures: "jackfield_relay_failures_total" "counter" "Requests and WebSockets that could not be handed to another node",
     relays_refused: "jackfield_relays_refused_total" "counter" "Requests and WebSockets refused with 503 because relays_max was reached",
     relay_idle: "jackfield_relay_idle_connections" "gauge" "Connections to other nodes that wait for the next request",

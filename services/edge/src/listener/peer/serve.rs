@@ -113,13 +113,13 @@ impl<R: Send + 'static> PeerListener<R> {
                 continue;
             }
             let _ = stream.set_nodelay(true);
-            spawn_local(self.clone().serve(stream, address));
+            // Counted before it is served, or a burst would slip through.
+            spawn_local(self.clone().serve(stream, address, Counted::new(self)));
         }
     }
 
     /// Serves one connection: polls, until it becomes a tunnel or ends.
-    async fn serve(self: Rc<Self>, stream: TcpStream, address: SocketAddr) {
-        let _counted = Counted::new(&self);
+    async fn serve(self: Rc<Self>, stream: TcpStream, address: SocketAddr, _counted: Counted<R>) {
         let limits = &self.site.config.limits;
         let after: Rc<Cell<Option<SessionId>>> = Rc::default();
         let service = service_fn(|request| {
@@ -245,17 +245,17 @@ impl<R> Holder for PeerListener<R> {
 }
 
 /// Counts one connection for as long as it carries HTTP.
-struct Counted<'a, R>(&'a PeerListener<R>);
+struct Counted<R>(Rc<PeerListener<R>>);
 
-impl<'a, R> Counted<'a, R> {
-    fn new(listener: &'a PeerListener<R>) -> Self {
+impl<R> Counted<R> {
+    fn new(listener: &Rc<PeerListener<R>>) -> Self {
         listener.connections.set(listener.connections.get() + 1);
         listener.site.metrics.peers().connections.add(1);
-        Counted(listener)
+        Counted(listener.clone())
     }
 }
 
-impl<R> Drop for Counted<'_, R> {
+impl<R> Drop for Counted<R> {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get().saturating_sub(1));
         self.0.site.metrics.peers().connections.sub(1);

@@ -15,6 +15,8 @@ use adapter::cluster::peers::Peer;
 use cluster_proto::identity::NodeId;
 use tokio::time::{timeout, timeout_at};
 
+use crate::metrics::ShardMetrics;
+
 /// Ids that are remembered to be nobody's; beyond, the oldest are forgotten.
 const REMEMBERED_MAX: usize = 4096;
 /// How long an id that was looked for in vain stays nobody's.
@@ -43,13 +45,14 @@ impl Directory {
     }
 
     /// The same, for a node that is not known so far.
-    pub(super) async fn look_up(&self, node: NodeId) -> Option<String> {
+    pub(super) async fn look_up(&self, node: NodeId, metrics: &ShardMetrics) -> Option<String> {
         if self.adapter.is_alone() {
             return None;
         }
         let Search::Wait { until, solicit_in } = self.strangers().ask(Instant::now(), node) else {
             return None;
         };
+        metrics.relay_lookups.add(1);
         let mut nodes = self.adapter.watch_nodes();
         let mut appears = pin!(async {
             let nodes = nodes.wait_for(|nodes| find(nodes, node).is_some()).await.ok()?;

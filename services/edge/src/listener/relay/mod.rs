@@ -103,8 +103,7 @@ impl Relay {
         if let Some(known) = self.directory.known(node) {
             return known;
         }
-        metrics.relay_lookups.add(1);
-        self.directory.look_up(node).await
+        self.directory.look_up(node, metrics).await
     }
 
     async fn connect(&self, pool: &Pool, node: NodeId, address: &str) -> Option<Connection> {
@@ -208,7 +207,7 @@ pub(super) async fn websocket<A: SessionApp>(
     let Some(address) = relay.find(node, metrics).await else { return Err(unknown) };
     let Some(counted) = CountedRelay::new(&shard.site.metrics, relay.relays_max) else {
         metrics.relays_refused.add(1);
-        return Err(Refused::Reply(not_now()));
+        return Err(Refused::Reply(not_now().with_header("connection", "close")));
     };
     let builder = head::write(&relay.secrets, Errand::Tunnel, &Method::GET, &address, id, query, client)
         .header(header::CONNECTION, HeaderValue::from_static("upgrade"))
