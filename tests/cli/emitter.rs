@@ -61,7 +61,8 @@ fn events_are_sent_and_seen() {
     let (code, sockets) = ended(&running, &["sockets", "--sid", &other_sid, "--json"]);
     let sockets: Value = serde_json::from_str(&sockets).unwrap();
     assert_eq!((code, &sockets["sockets"][0]["sid"]), (0, &json!(other_sid)));
-    let (mut red, _) = listen(&running, &["--room", "red", "--count", "1"]);
+    // The demo's greeting is the first event of two.
+    let (mut red, _) = listen(&running, &["--room", "red", "--count", "2"]);
     assert_eq!(ended(&running, &["rooms", "r*"]), (0, format!("{:>8}  red\n", 1)));
     ended(&running, &["emit", "last", "--room", "red"]);
     assert_eq!(red.wait(PATIENCE).and_then(|status| status.code()), Some(0));
