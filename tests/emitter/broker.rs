@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use adapter::Status;
 use adapter::adapter::{Adapter, Identity};
 use adapter::broker::memory::MemoryBus;
 use adapter::config::{BrokerConfig, BrokerKind};
@@ -72,6 +73,7 @@ fn without_a_broker_every_call_is_refused_and_with_it_they_go_on() {
     all_refused(cluster.port(), Some("broker_unavailable"));
     assert_eq!(cluster.get("/v1/info").status, 200);
     cluster.bus.set_up(true);
+    wait_until("an edge that can hear again", WITHIN, || cluster.edges[0].adapter.status() == Status::Ready);
     wait_until("a broker that is back", WITHIN, || emit(cluster.port()).status == 202);
     cluster.edges[0].events("/", &sid, 1);
     assert!(cluster.metrics().contains("publish_failed_total{reason=\"away\"}"));

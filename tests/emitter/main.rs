@@ -90,11 +90,12 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until the emitter knows so many edges.
+    /// Waits until the emitter can publish and knows so many edges.
     fn sees(&self, count: usize) {
         system_tests::brokers::wait_until("edges that are seen", WITHIN, || {
             let info = self.get("/v1/info");
-            info.json()["nodes"].as_array().is_some_and(|nodes| nodes.len() == count)
+            let info = info.json();
+            info["broker"] == "ready" && info["nodes"].as_array().is_some_and(|nodes| nodes.len() == count)
         });
     }
 

@@ -10,8 +10,8 @@ use cluster_proto::identity::RequestId;
 use cluster_proto::message::{ClusterMessage, Operation};
 use cluster_proto::response::ClusterResponse;
 use socketio_proto::namespace::NamespacePath;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How much later than the adapter's own deadline the end of a request may come before nobody believes in it.
 const END_GRACE: Duration = Duration::from_millis(400);
@@ -80,9 +80,23 @@ pub(crate) trait Gather: Send + 'static {
     fn take(&mut self, response: ClusterResponse);
 }
 
+/// How long after its first connection a node is given to hear of all others, which it asks to show themselves. Whom
+/// it has not heard of is not waited for, and an answer without them would call itself complete.
+const ACQUAINTED_AFTER: Duration = Duration::from_millis(300);
+
 /// The adapter, once it can hear what is for it.
-#[derive(Debug, Default)]
-pub(crate) struct Link(OnceLock<Adapter>);
+#[derive(Debug)]
+pub(crate) struct Link {
+    adapter: OnceLock<Adapter>,
+    /// Whether the other nodes are known.
+    is_acquainted: watch::Sender<bool>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { adapter: OnceLock::new(), is_acquainted: watch::Sender::new(false) }
+    }
+}
 
 impl Link {
     /// Waits for the broker, however long it is away.
@@ -90,13 +104,15 @@ impl Link {
         if let Some(adapter) = starting.claimed().await {
             tracing::info!(node = %adapter.node(), "the emitter can publish");
             // It is set once: nobody else opens this link.
-            let _ = self.0.set(adapter);
+            let _ = self.adapter.set(adapter);
+            sleep(ACQUAINTED_AFTER).await;
+            self.is_acquainted.send_replace(true);
         }
     }
 
     /// The adapter.
     pub(crate) fn adapter(&self) -> Result<&Adapter, LinkError> {
-        self.0.get().ok_or(LinkError::Starting)
+        self.adapter.get().ok_or(LinkError::Starting)
     }
 
     /// Hands a message to the broker, after those of earlier calls; the future tells whether the broker has it.
@@ -125,6 +141,10 @@ impl Link {
         gather: G,
     ) -> Result<(G, RequestEnd), LinkError> {
         let adapter = self.adapter()?;
+        let mut is_acquainted = self.is_acquainted.subscribe();
+        if !matches!(timeout(within.broker, is_acquainted.wait_for(|known| *known)).await, Ok(Ok(_))) {
+            return Err(LinkError::Starting);
+        }
         let operation = operation(adapter.request_id());
         let message = ClusterMessage { sender: None, namespace, id: None, trace_parent, operation };
         let gathered = Arc::new(Mutex::new(Some(gather)));
@@ -161,7 +181,7 @@ impl Link {
 
     /// Says goodbye to the cluster.
     pub(crate) async fn close(&self) {
-        if let Some(adapter) = self.0.get() {
+        if let Some(adapter) = self.adapter.get() {
             adapter.shut_down().await;
         }
     }
