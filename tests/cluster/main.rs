@@ -2,7 +2,11 @@
 //!
 //! - [`adapter`]: the link to the broker alone
 //! - [`semantics`]: what holds for clients and applications, on every broker, with one node, two and five
+//! - [`promises`]: whoever has joined is reached, ten thousand times
+//! - [`routing`]: who receives what, counted
+//! - [`apart`]: two clusters on one broker
 //! - [`round_robin`]: no sticky sessions: the official clients behind a plain load balancer
+//! - [`idle`]: nodes that a busy room does not concern
 //! - [`outages`]: what clients notice when a broker fails
 //!
 //! [`brokers`], [`nodes`] and [`client`] are what they are made of: brokers, edges in this process with puppets behind
@@ -23,6 +27,10 @@ mod client;
 mod nodes;
 
 mod adapter;
+mod apart;
+mod idle;
 mod outages;
+mod promises;
 mod round_robin;
+mod routing;
 mod semantics;

@@ -60,18 +60,16 @@ impl Node {
     pub(crate) fn emit_args(&self, namespace: &str, selector: Selector, args: Args) {
         self.cluster.emit(&path(namespace), selector, args, BroadcastFlags::default());
     }
-
-    /// Ends the edge as SIGTERM does.
-    pub(crate) fn close(&mut self) {
-        self.edge.take().expect("a running edge").close(CLOSE_WITHIN);
-    }
 }
 
-impl Drop for Node {
+impl Drop for Nodes {
     fn drop(&mut self) {
-        if let Some(edge) = self.edge.take() {
-            edge.close(CLOSE_WITHIN);
-        }
+        // All at once: each may have to wait for clients.
+        std::thread::scope(|scope| {
+            for edge in self.0.iter_mut().filter_map(|node| node.edge.take()) {
+                scope.spawn(move || edge.close(CLOSE_WITHIN));
+            }
+        });
     }
 }
 

@@ -55,7 +55,7 @@ config_section! {
         pub kind: BrokerKind = BrokerKind::Memory,
         /// What all names at the broker begin with; clusters with different prefixes hear nothing of each other.
         pub prefix: String = "socket.io".to_owned()
-            => must("a prefix of 1 to 128 bytes without white space that does not end in -request, -response or -jackfield", is_prefix),
+            => must("a prefix of 1 to 128 bytes without white space and # that does not end in -request, -response or -jackfield", is_prefix),
         /// How long the broker may be away before the node calls itself not ready.
         pub unready_after_ms: u64 = 60_000 => 0..=DAY_MS,
         /// How long a join waits for its subscription before it is acknowledged without.
@@ -313,7 +313,7 @@ mod tests {
         assert!(is_advertised("") && is_advertised("10.0.0.1:7000") && is_advertised("[::1]:7000"));
         assert!(!is_advertised("10.0.0.1") && !is_advertised(":7000") && !is_advertised("a:0"));
         assert!(is_exchange("jackfield") && !is_exchange("") && !is_exchange("a b"));
-        assert!(is_prefix("socket.io") && !is_prefix("x-request"));
+        assert!(is_prefix("socket.io") && !is_prefix("x-request") && !is_prefix("a#b"));
         assert!(are_amqp_urls(&["amqps://h".to_owned()]) && !are_amqp_urls(&["http://h".to_owned()]));
     }
 }

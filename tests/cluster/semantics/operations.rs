@@ -104,6 +104,7 @@ pub(super) async fn disconnect_sessions(nodes: &Nodes) {
         }
         node.emit("/a", rooms([]), "mark");
         assert_eq!(last.names_until("mark").await, names(&[]));
+        nodes.empty().await;
     }
 }
 

@@ -38,8 +38,8 @@ pub enum PrefixError {
     /// Nothing, or over 128 bytes.
     #[error("a prefix has 1 to {PREFIX_BYTES_MAX} bytes")]
     Length,
-    /// White space or control characters.
-    #[error("a prefix has no white space and no control characters")]
+    /// White space, control characters, or the `#` that ends a prefix in every name.
+    #[error("a prefix has no white space, no control characters and no #")]
     Character,
     /// It ends as the names of another cluster could.
     #[error("a prefix does not end in \"-request\", \"-response\" or \"-jackfield\"")]
@@ -55,7 +55,8 @@ impl Names {
         if prefix.is_empty() || prefix.len() > PREFIX_BYTES_MAX {
             return Err(PrefixError::Length);
         }
-        if prefix.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        // With `#`, one prefix could be the beginning of another, whose channels our patterns would match.
+        if prefix.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') {
             return Err(PrefixError::Character);
         }
         if [REQUEST, RESPONSE, OURS].iter().any(|suffix| prefix.ends_with(suffix)) {
@@ -314,6 +315,7 @@ mod tests {
         assert_eq!(Names::new(""), Err(PrefixError::Length));
         assert_eq!(Names::new(&"x".repeat(129)), Err(PrefixError::Length));
         assert_eq!(Names::new("a b"), Err(PrefixError::Character));
+        assert_eq!(Names::new("socket.io#"), Err(PrefixError::Character));
         assert_eq!(Names::new("socket.io-request"), Err(PrefixError::Suffix));
         assert_eq!(Names::new("x-jackfield"), Err(PrefixError::Suffix));
     }

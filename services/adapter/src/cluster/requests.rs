@@ -28,7 +28,7 @@ pub enum RequestEvent {
 pub struct RequestEnd {
     /// The nodes that answered in full.
     pub answered: Vec<NodeId>,
-    /// The nodes that did not: they died, left, or were too slow.
+    /// The nodes that did not: they died, left, or were too slow. Where clients are asked, a node has answered by its count.
     pub missing: Vec<NodeId>,
     /// How many Node servers did not answer.
     pub missing_unnamed: u64,
@@ -320,8 +320,12 @@ impl Pending {
 
     fn end(&mut self, cut_short: bool) -> RequestEnd {
         let (answered, open): (Vec<_>, Vec<_>) = self.nodes.iter().partition(|(_, progress)| progress.done);
-        // Unless the time ran out, those that are open and alive were not listening.
-        let missing = open.iter().filter(|(node, _)| cut_short || self.lost.contains(node));
+        // Unless the time ran out, those that are open and alive were not listening. A node that has counted its clients
+        // has answered: it is they who keep silent.
+        let is_missing = |node: &NodeId, progress: &Progress| {
+            self.lost.contains(node) || cut_short && progress.clients.is_none()
+        };
+        let missing = open.iter().filter(|(node, progress)| is_missing(node, progress));
         let owed = |progress: &Progress| progress.clients.unwrap_or(0).saturating_sub(progress.acks);
         let acks = self.nodes.values().map(owed).fold(0, u64::saturating_add);
         RequestEnd {
@@ -495,7 +499,7 @@ mod tests {
 
     #[test]
     fn clients_that_gave_no_ack_are_named() {
-        let mut table = Table::new(with_ack, &[1], false);
+        let mut table = Table::new(with_ack, &[1, 2], false);
         table.answer(Some(1), count(3, &["a", "b", "c"]));
         table.answer(Some(1), ack("b"));
         table.answer(None, Answer::ClientCount { count: 1, sids: None });
@@ -503,7 +507,7 @@ mod tests {
         let (mut end, _) = table.end().unwrap();
         end.missing_sids.sort();
         assert_eq!((end.missing_acks, end.missing_sids), (3, vec!["a".to_owned(), "c".to_owned()]));
-        assert_eq!(end.missing, [node(1)]);
+        assert_eq!(end.missing, [node(2)], "only who has not even counted");
     }
 
     #[test]

@@ -458,7 +458,7 @@ impl Engine {
         metrics.received.add(1);
         metrics.received_bytes.add(delivery.body.len() as u64);
         let own = self.handle.node().map(NodeUid::of_node);
-        if own.is_some() && delivery.sender.as_deref() == own.as_ref().map(NodeUid::as_str) {
+        if own.is_some() && self.handle.wire.sender(delivery) == own.as_ref().map(NodeUid::as_str) {
             metrics.echoes.add(1);
             return;
         }
