@@ -123,8 +123,8 @@ fn a_taken_port_names_the_way_out() {
 fn an_edge_must_be_told_its_broker_and_its_upstream() {
     assert_eq!(
         refused(&["edge"]),
-        "jackfield edge must be told broker.kind (\"memory\") and upstream.kind (\"demo\" or \"none\"); \
-         for example --set broker.kind=memory --set upstream.kind=none"
+        "jackfield edge must be told broker.kind (\"memory\" or \"redis\" or \"rabbitmq\") and upstream.kind \
+         (\"demo\" or \"none\"); for example --set broker.kind=rabbitmq --set upstream.kind=none"
     );
     assert_eq!(
         refused(&["edge", "--set", "broker.kind=memory"]),

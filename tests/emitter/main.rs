@@ -5,6 +5,7 @@
 //! - `emit`, `sockets`, `listing`: what the calls do
 //! - `keys`: who may call what
 //! - `refusals`: every code of a problem is provoked
+//! - `fuzz`: whatever the description of the API allows or forbids, nothing breaks
 //! - `broker`: the broker is away, hung, or was never there
 //! - `pages`: the description of the API, request ids, metrics
 
@@ -20,6 +21,7 @@
 mod broker;
 mod edge;
 mod emit;
+mod fuzz;
 mod http;
 mod keys;
 mod listing;

@@ -24,6 +24,7 @@ pub struct TestEdge {
     own: Option<Own>,
     url: String,
     ops_url: Option<String>,
+    emitter_url: Option<String>,
 }
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl TestEdge {
     /// When the server does not come up; the message holds its log.
     pub fn start(sets: &[&str]) -> Self {
         match std::env::var(EXTERNAL_URL) {
-            Ok(url) => Self { own: None, url: url.trim_end_matches('/').to_owned(), ops_url: None },
+            Ok(url) => Self::external(&url),
             Err(_) => Self::start_own(
                 tools::jackfield_bin(),
                 &["serve", "--set", "emitter.listen=127.0.0.1:0"],
@@ -59,7 +60,7 @@ impl TestEdge {
     /// When the server does not come up; the message holds its log.
     pub fn start_engineio_echo(sets: &[&str]) -> Self {
         match std::env::var(EXTERNAL_URL) {
-            Ok(url) => Self { own: None, url: url.trim_end_matches('/').to_owned(), ops_url: None },
+            Ok(url) => Self::external(&url),
             Err(_) => Self::start_own(tools::engineio_echo_bin(), &[], sets),
         }
     }
@@ -73,14 +74,18 @@ impl TestEdge {
         Self::start_own(tools::jackfield_bin(), &["edge"], &[&defaults, sets].concat())
     }
 
+    fn external(url: &str) -> Self {
+        Self { own: None, url: url.trim_end_matches('/').to_owned(), ops_url: None, emitter_url: None }
+    }
+
     fn start_own(binary: PathBuf, head: &[&str], sets: &[&str]) -> Self {
         let defaults = ["ops.listen=127.0.0.1:0"];
         let mut args: Vec<String> = head.iter().map(|arg| (*arg).to_owned()).collect();
         for set in defaults.iter().chain(sets) {
             args.extend(["--set".to_owned(), (*set).to_owned()]);
         }
-        let mut edge =
-            Self { own: Some(Own { binary, args, process: None }), url: String::new(), ops_url: None };
+        let mut edge = Self::external("");
+        edge.own = Some(Own { binary, args, process: None });
         edge.spawn(None);
         edge
     }
@@ -101,6 +106,7 @@ impl TestEdge {
         };
         self.url = address("clients").unwrap_or_else(|| panic!("the banner names no client URL:\n{banner}"));
         self.ops_url = address("ops");
+        self.emitter_url = address("emitter");
         own.process = Some(process);
     }
 
@@ -121,6 +127,11 @@ impl TestEdge {
     /// `host:port` of the client listener, as `TcpStream::connect` takes it.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port())
+    }
+
+    /// `http://host:port` of the emitter's API, which only `serve` has.
+    pub fn emitter_url(&self) -> Option<String> {
+        self.emitter_url.clone()
     }
 
     /// `http://host:port` of the ops listener, without a trailing slash.
