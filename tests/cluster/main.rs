@@ -5,6 +5,7 @@
 //! - [`promises`]: whoever has joined is reached, ten thousand times
 //! - [`routing`]: who receives what, counted
 //! - [`apart`]: two clusters on one broker
+//! - [`checker`]: five hundred clients at random, and a judge of what they hear
 //!
 //! [`brokers`], [`nodes`] and [`client`] are what they are made of: brokers, edges in this process with puppets behind
 //! them, and clients of every kind.
@@ -25,6 +26,7 @@ mod nodes;
 
 mod adapter;
 mod apart;
+mod checker;
 mod promises;
 mod routing;
 mod semantics;
