@@ -27,7 +27,7 @@ use crate::cluster::requests::RequestSink;
 use crate::config::{BrokerConfig, BrokerKind, ClusterConfig, RedisMode};
 use crate::engine;
 use crate::engine::handle::{Handle, Settings, Status};
-use crate::interest::{InterestLimits, JoinDone};
+use crate::interest::{InterestLimits, JoinDone, JoinOutcome};
 use crate::local::LocalSockets;
 use crate::metrics::Metrics;
 
@@ -268,6 +268,11 @@ impl Adapter {
     ///
     /// Calls are counted: as many [`Adapter::leave`]s end the interest.
     pub fn join(&self, namespace: &NamespacePath, room: Option<&str>, done: JoinDone) {
+        if self.is_alone() {
+            // Nobody else can send anything: the interest is written down for whoever comes later.
+            self.handle.join(namespace, room, Box::new(|_| {}));
+            return done(JoinOutcome::Active);
+        }
         self.handle.join(namespace, room, done);
     }
 

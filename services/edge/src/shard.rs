@@ -261,7 +261,7 @@ impl<A: SessionApp> Shard<A> {
 
     /// Sends a message to the shard that owns a session; `None` when no such shard exists.
     pub fn send_to(&self, shard: usize, message: ShardMessage<A::Remote>, bytes: usize) -> Option<()> {
-        match self.outlets.get(shard)?.send(message, bytes) {
+        match self.outlets.get(shard)?.offer(message, bytes) {
             Ok(()) => Some(()),
             Err(SendError::Full(_) | SendError::Closed(_)) => None,
         }

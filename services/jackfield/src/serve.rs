@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adapter::Status;
 use adapter::broker::memory::MemoryBus;
@@ -22,6 +22,12 @@ use crate::{Failure, print};
 
 /// How long sessions may take to close before the process ends without them.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the ports of an edge that was closed may stay taken when it starts again.
+const PORTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often they are tried.
+const TRY_EVERY: Duration = Duration::from_millis(500);
 
 /// How often the link to the cluster is looked at for `/readyz`.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -66,7 +72,7 @@ pub(crate) fn run(mode: Mode, sources: &Sources) -> Result<(), Failure> {
     }
     let outcome = LocalSet::new().block_on(&runtime, async {
         tokio::task::spawn_local(admin.serve(pages));
-        process.live(joining).await
+        Box::pin(process.live(joining)).await
     });
     discard(runtime);
     outcome
@@ -120,6 +126,20 @@ impl Process {
         Ok(joining)
     }
 
+    /// Starts the next edge; the last one may still hold the ports for a moment.
+    async fn join_again(&self, listen: SocketAddr) -> Result<Joining, Failure> {
+        let deadline = Instant::now() + PORTS_WITHIN;
+        loop {
+            match self.join(listen) {
+                Err(failure) if Instant::now() < deadline => {
+                    tracing::warn!("cannot start again yet: {failure}");
+                    tokio::time::sleep(TRY_EVERY).await;
+                }
+                joined => return joined,
+            }
+        }
+    }
+
     /// Runs one edge after the other; usually there is one.
     async fn live(mut self, mut joining: Joining) -> Result<(), Failure> {
         let mut is_first = true;
@@ -140,7 +160,7 @@ impl Process {
             }
             match self.watch(edge).await? {
                 End::Stopped => return Ok(()),
-                End::Again => joining = self.join(address)?,
+                End::Again => joining = self.join_again(address).await?,
             }
         }
     }

@@ -184,10 +184,10 @@ impl Handle {
         namespace: NamespacePath,
         asker: Option<NodeUid>,
         response: ClusterResponse,
-    ) {
+    ) -> bool {
         // Whoever asked finds out by the missing answer; the refusal is counted.
-        let Ok(bytes) = self.reserve(answer_weight(&response.answer)) else { return };
-        let _ = self.order(Order::Respond { namespace, asker, response, bytes }, bytes);
+        let Ok(bytes) = self.reserve(answer_weight(&response.answer)) else { return false };
+        self.order(Order::Respond { namespace, asker, response, bytes }, bytes).is_ok()
     }
 
     pub(crate) fn set_status(&self, status: NodeStatus) {

@@ -573,19 +573,21 @@ impl Engine {
     fn flush(&mut self) {
         let handle = self.handle.clone();
         let mut interests = handle.interests();
-        if let Some((batch, topics)) = interests.poll_batch()
-            && self.commands.try_send(Command::Subscribe { topics, batch }).is_err()
-        {
-            interests.give_back(batch);
-        }
+        // In this order: a topic that was given up and is wanted again must end up subscribed to.
         self.unsubscribe.extend(interests.poll_unwanted());
-        let (is_whole, held) = (interests.is_whole(), interests.held());
-        drop(interests);
         if !self.unsubscribe.is_empty()
             && let Ok(permit) = self.commands.try_reserve()
         {
             permit.send(Command::Unsubscribe(std::mem::take(&mut self.unsubscribe)));
         }
+        if self.unsubscribe.is_empty()
+            && let Some((batch, topics)) = interests.poll_batch()
+            && self.commands.try_send(Command::Subscribe { topics, batch }).is_err()
+        {
+            interests.give_back(batch);
+        }
+        let (is_whole, held) = (interests.is_whole(), interests.held());
+        drop(interests);
         self.flush_peers();
         if is_whole {
             self.note_whole(held.topics);

@@ -86,7 +86,7 @@ pub async fn accept_for_all<R: Send>(
         let Ok(stream) = stream.into_std() else { continue };
         // Counted by the receiver, which may take a moment: count here too, so that a burst is spread.
         metrics.connections.add_shared(1);
-        if outlet.send(ShardMessage::Accepted(stream, address), size_of::<ShardMessage<R>>()).is_err() {
+        if outlet.offer(ShardMessage::Accepted(stream, address), size_of::<ShardMessage<R>>()).is_err() {
             metrics.connections.sub_shared(1);
             metrics.connections_refused.add_shared(1);
         }

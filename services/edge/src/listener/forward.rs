@@ -57,7 +57,7 @@ pub(super) async fn hand_over<R>(outlets: &[Outlet<ShardMessage<R>>], request: P
     };
     let (reply, answer) = oneshot::channel();
     let message = ShardMessage::Request(Forwarded { request, reply });
-    match outlet.send(message, size_of::<PollRequest>()) {
+    match outlet.offer(message, size_of::<PollRequest>()) {
         Ok(()) => answer.await.unwrap_or_else(|_| Reply::error(ErrorCode::SessionIdUnknown)),
         Err(SendError::Full(_)) => not_now(),
         Err(SendError::Closed(_)) => Reply::error(ErrorCode::SessionIdUnknown),
@@ -116,7 +116,7 @@ pub(super) async fn inspect_there<R>(
     let unknown = Err(ErrorCode::SessionIdUnknown);
     let (reply, answer) = oneshot::channel();
     let message = ShardMessage::Inspect(Inspection { id, version, address, reply });
-    let sent = outlets.get(id.shard()).map(|outlet| outlet.send(message, size_of::<Inspection>()));
+    let sent = outlets.get(id.shard()).map(|outlet| outlet.offer(message, size_of::<Inspection>()));
     match sent {
         Some(Ok(())) => answer.await.unwrap_or(unknown),
         Some(Err(SendError::Full(_) | SendError::Closed(_))) | None => unknown,

@@ -150,7 +150,7 @@ impl<R: Send + 'static> PeerListener<R> {
         let bytes = size_of::<ShardMessage<R>>() + left_over.len();
         if let Some(outlet) = self.outlets.get(id.shard()) {
             // A shard that has no room for it drops it, and the client tries again.
-            let _ = outlet.send(ShardMessage::Adopt(id, stream, left_over), bytes);
+            let _ = outlet.offer(ShardMessage::Adopt(id, stream, left_over), bytes);
         }
     }
 

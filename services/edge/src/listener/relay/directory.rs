@@ -6,14 +6,14 @@
 //! many they are, a few questions a second.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use adapter::adapter::Adapter;
 use adapter::cluster::peers::Peer;
 use cluster_proto::identity::NodeId;
-use tokio::time::{timeout, timeout_at};
+use tokio::task::spawn_local;
+use tokio::time::{sleep, timeout_at};
 
 use crate::metrics::ShardMetrics;
 
@@ -54,15 +54,17 @@ impl Directory {
         };
         metrics.relay_lookups.add(1);
         let mut nodes = self.adapter.watch_nodes();
-        let mut appears = pin!(async {
+        let appears = async {
             let nodes = nodes.wait_for(|nodes| find(nodes, node).is_some()).await.ok()?;
             find(&nodes, node)?
-        });
+        };
         if let Some(pause) = solicit_in {
-            if let Ok(address) = timeout(pause, &mut appears).await {
-                return address;
-            }
-            self.adapter.solicit();
+            // Others count on the question, so it does not end with the client that caused it.
+            let adapter = self.adapter.clone();
+            spawn_local(async move {
+                sleep(pause).await;
+                adapter.solicit();
+            });
         }
         timeout_at(until.into(), appears).await.ok().flatten()
     }

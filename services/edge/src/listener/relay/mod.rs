@@ -121,7 +121,9 @@ impl Relay {
         metrics.relay_failures.add(1);
         let now = self.started.elapsed().as_secs() + 1;
         let last = self.complained.load(Ordering::Relaxed);
-        if failure == Failure::Unsigned && (last == 0 || now - last >= COMPLAINT_PAUSE.as_secs()) {
+        if failure == Failure::Unsigned
+            && (last == 0 || now.saturating_sub(last) >= COMPLAINT_PAUSE.as_secs())
+        {
             self.complained.store(now, Ordering::Relaxed);
             tracing::warn!(%node, "a node does not accept requests signed with the secret of cluster.secret_file");
         }
