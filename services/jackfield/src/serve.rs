@@ -66,7 +66,8 @@ pub(crate) fn run(mode: Mode, sources: &Sources) -> Result<(), Failure> {
     }
     let outcome = LocalSet::new().block_on(&runtime, async {
         tokio::task::spawn_local(admin.serve(pages));
-        process.live(joining).await
+        // It lives as long as the process.
+        Box::pin(process.live(joining)).await
     });
     discard(runtime);
     outcome
