@@ -8,6 +8,7 @@
 //! - [`round_robin`]: no sticky sessions: the official clients behind a plain load balancer
 //! - [`idle`]: nodes that a busy room does not concern
 //! - [`outages`]: what clients notice when a broker fails
+//! - [`checker`]: five hundred clients at random, and a judge of what they hear
 //!
 //! [`brokers`], [`nodes`] and [`client`] are what they are made of: brokers, edges in this process with puppets behind
 //! them, and clients of every kind.
@@ -28,6 +29,7 @@ mod nodes;
 
 mod adapter;
 mod apart;
+mod checker;
 mod idle;
 mod outages;
 mod promises;

@@ -1,0 +1,337 @@
+//! What clients and applications do in a game.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster_proto::broadcast::{BroadcastFlags, Selector};
+use edge::cluster::Cluster;
+use edge::upstream::Args;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::random::Random;
+use super::record::{Change, ClientRecord, Clock, Publisher, Received, Record, Sent, Target};
+use super::{CLIENTS, NODES};
+use crate::brokers::Broker;
+use crate::client::{Client, Ear, Kind, Mouth};
+use crate::nodes::{Nodes, path};
+
+/// Most clients are in the first one.
+const NAMESPACES: [&str; 2] = ["/", "/a"];
+const ROOMS: usize = 40;
+/// Rooms that a client is in, about.
+const ROOMS_OF_EACH: usize = 4;
+/// Every so manieth client publishes, too.
+const PUBLISHES_EVERY: usize = 12;
+/// How long after the end the last messages may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a change may take on a machine that is busy.
+const CHANGE_MAX: Duration = Duration::from_secs(30);
+
+/// What all players know.
+struct Game {
+    clock: Clock,
+    end: Instant,
+    seed: u64,
+    applications: Vec<Cluster>,
+    /// The names of all clients' sockets.
+    ids: Vec<String>,
+    namespaces: Vec<usize>,
+    /// How many publishers each namespace has.
+    publishers: [usize; NAMESPACES.len()],
+}
+
+fn room(number: usize) -> String {
+    format!("room {number}")
+}
+
+fn namespace_of(client: usize) -> usize {
+    usize::from(client % 5 == 4)
+}
+
+/// Plays for so long, and gives what everybody has written down.
+pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record {
+    let nodes = Nodes::start(&broker.cluster("checker"), NODES).await;
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        let kind = Kind::ALL[number / NODES % Kind::ALL.len()];
+        clients.push(nodes.client(number % NODES, kind, NAMESPACES[namespace_of(number)]).await);
+    }
+    let applications = nodes.0.iter().map(|node| node.cluster.clone()).collect();
+    let namespaces: Vec<usize> = (0..CLIENTS).map(namespace_of).collect();
+    let publishing: Vec<usize> = (0..CLIENTS).step_by(PUBLISHES_EVERY).collect();
+    let in_namespace = |namespace| {
+        let clients = publishing.iter().filter(|client| namespaces[**client] == namespace).count();
+        clients + (0..NODES).filter(|node| namespace_of(*node) == namespace).count()
+    };
+    let game = Arc::new(Game {
+        clock: Clock::start(),
+        end: Instant::now() + length,
+        seed,
+        applications,
+        ids: clients.iter().map(|client| client.id.clone()).collect(),
+        publishers: [in_namespace(0), in_namespace(1)],
+        namespaces: namespaces.clone(),
+    });
+
+    let of_applications =
+        (0..NODES).map(|node| tokio::spawn(application(game.clone(), node))).collect::<Vec<_>>();
+    let of_clients = clients.into_iter().enumerate().map(|(number, client)| {
+        let publisher = (number % PUBLISHES_EVERY == 0).then(|| NODES + number / PUBLISHES_EVERY);
+        tokio::spawn(player(game.clone(), number, client, publisher))
+    });
+    let of_clients: Vec<_> = of_clients.collect();
+    let mut record = Record::default();
+    for publisher in join_all(of_applications).await {
+        record.publishers.push(publisher.expect("an application that plays to the end"));
+    }
+    for played in join_all(of_clients).await {
+        let (client, publisher) = played.expect("a client that plays to the end");
+        record.clients.push(client);
+        record.publishers.extend(publisher);
+    }
+    check_links(&nodes);
+    record
+}
+
+/// No link has lost anything by itself.
+fn check_links(nodes: &Nodes) {
+    for node in &nodes.0 {
+        let metrics = node.metrics();
+        let lost = [metrics.gaps.get(), metrics.dropped.get(), metrics.publish_failed.get()];
+        assert_eq!((lost, metrics.joins_degraded.get()), ([0; 3], 0));
+        assert_eq!(node.metric("jackfield_slow_consumers_closed_total"), 0);
+    }
+}
+
+impl Game {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// Somebody to send to.
+    fn target(&self, random: &mut Random, namespace: usize) -> Target {
+        match random.below(100) {
+            0..60 => Target::Rooms { rooms: vec![random.below(ROOMS)], except: Vec::new() },
+            60..70 => Target::Rooms { rooms: vec![random.below(ROOMS)], except: random.some(2, ROOMS) },
+            70..80 => Target::Rooms { rooms: random.some(3, ROOMS), except: Vec::new() },
+            80..95 => {
+                let some = random.some(4, CLIENTS).into_iter();
+                let some: Vec<usize> = some.filter(|client| self.namespaces[*client] == namespace).collect();
+                // A selector without anybody would mean everybody.
+                if some.is_empty() { Target::Everybody } else { Target::Sockets(some) }
+            }
+            _ => Target::Everybody,
+        }
+    }
+
+    /// A target, and who is left out, in the names that edges know.
+    fn names(&self, sent: &Sent) -> (Vec<String>, Vec<String>) {
+        let names = |rooms: &[usize]| rooms.iter().map(|number| room(*number)).collect::<Vec<_>>();
+        let (rooms, mut except) = match &sent.target {
+            Target::Everybody => (Vec::new(), Vec::new()),
+            Target::Rooms { rooms, except } => (names(rooms), names(except)),
+            Target::Sockets(clients) => {
+                (clients.iter().map(|client| self.ids[*client].clone()).collect(), Vec::new())
+            }
+        };
+        except.extend(sent.without.map(|client| self.ids[client].clone()));
+        (rooms, except)
+    }
+}
+
+/// The event of a message; the last one says so.
+fn event(publisher: usize, number: usize, is_last: bool) -> Value {
+    if is_last { json!(["m", publisher, number, "last"]) } else { json!(["m", publisher, number]) }
+}
+
+/// An application that publishes on its node, and its last message for everybody.
+async fn application(game: Arc<Game>, node: usize) -> Publisher {
+    let mut random = Random::new(game.seed, CLIENTS + node);
+    let namespace = namespace_of(node);
+    let mut sent = Vec::new();
+    loop {
+        let is_last = game.is_over();
+        let target = if is_last { Target::Everybody } else { game.target(&mut random, namespace) };
+        let message = Sent { at: game.clock.now(), target, without: None };
+        let (rooms, except) = game.names(&message);
+        let args = Args::text(event(node, sent.len(), is_last).to_string());
+        let selector = Selector { rooms, except };
+        let flags = BroadcastFlags::default();
+        game.applications[node].emit(&path(NAMESPACES[namespace]), selector, args, flags);
+        sent.push(message);
+        if is_last {
+            return Publisher { namespace, sent };
+        }
+        sleep(Duration::from_millis(20 + random.below(160) as u64)).await;
+    }
+}
+
+/// A client: one task that acts and one that listens.
+async fn player(
+    game: Arc<Game>,
+    number: usize,
+    client: Client,
+    publisher: Option<usize>,
+) -> (ClientRecord, Option<Publisher>) {
+    let name = format!("{:?} on node {}", client.kind, client.node);
+    let namespace = game.namespaces[number];
+    let (mouth, ear) = client.split();
+    let (acked, acks) = mpsc::channel(16);
+    let listening = tokio::spawn(listen(game.clone(), namespace, ear, acked));
+    let actor = Actor {
+        random: Random::new(game.seed, number),
+        game,
+        number,
+        namespace,
+        mouth,
+        acks,
+        asked: 0,
+        joined: BTreeSet::new(),
+        changes: Vec::new(),
+        sent: Vec::new(),
+    };
+    // Its end is not closed before the other has heard everything.
+    let (changes, sent, _mouth) = actor.act(publisher).await;
+    let (received, broken) = listening.await.expect("a client that listens to the end");
+    let record = ClientRecord { name, namespace, changes, received, broken };
+    (record, publisher.map(|_| Publisher { namespace, sent }))
+}
+
+/// Writes down what arrives until the last message of every publisher has come.
+async fn listen(
+    game: Arc<Game>,
+    namespace: usize,
+    mut ear: Ear,
+    acked: mpsc::Sender<(u64, u64)>,
+) -> (Vec<Received>, Option<String>) {
+    let mut received = Vec::new();
+    let mut last_ones = 0;
+    while last_ones < game.publishers[namespace] {
+        let heard = match timeout_at(game.end + PATIENCE, ear.next()).await {
+            Ok(Some(heard)) => heard,
+            Ok(None) => return (received, Some("its session has ended".to_owned())),
+            Err(_) => return (received, Some(format!("only {last_ones} publishers have come to their end"))),
+        };
+        let at = game.clock.now();
+        // A session of protocol 4 is in the namespace of everybody, too.
+        if heard.namespace != NAMESPACES[namespace] {
+            continue;
+        }
+        if heard.is_ack() {
+            // Who has given up waiting has failed the test.
+            let _ = acked.send((heard.ack_id.expect("an ack has an id"), at)).await;
+            continue;
+        }
+        let number =
+            |index: usize| usize::try_from(heard.data[index].as_u64().expect("a number")).expect("small");
+        received.push(Received { publisher: number(1), number: number(2), at });
+        last_ones += usize::from(heard.data[3] == "last");
+    }
+    (received, None)
+}
+
+/// What a client does.
+struct Actor {
+    game: Arc<Game>,
+    random: Random,
+    number: usize,
+    namespace: usize,
+    mouth: Mouth,
+    /// Ack ids, and when they came.
+    acks: mpsc::Receiver<(u64, u64)>,
+    asked: u64,
+    joined: BTreeSet<usize>,
+    changes: Vec<Change>,
+    sent: Vec<Sent>,
+}
+
+impl Actor {
+    async fn act(mut self, publisher: Option<usize>) -> (Vec<Change>, Vec<Sent>, Mouth) {
+        while !self.game.is_over() {
+            match publisher {
+                Some(publisher) if self.random.happens(70) => self.publish(publisher, false).await,
+                _ => self.change().await,
+            }
+            let pause = if publisher.is_some() { 1_000 } else { 2_000 };
+            sleep(Duration::from_millis(self.random.below(pause) as u64)).await;
+        }
+        if let Some(publisher) = publisher {
+            self.publish(publisher, true).await;
+        }
+        (self.changes, self.sent, self.mouth)
+    }
+
+    async fn publish(&mut self, publisher: usize, is_last: bool) {
+        let target =
+            if is_last { Target::Everybody } else { self.game.target(&mut self.random, self.namespace) };
+        // As `socket.to` does; the last one is for itself, too.
+        let without = (!is_last && self.random.happens(30)).then_some(self.number);
+        let message = Sent { at: self.game.clock.now(), target, without };
+        let (rooms, except) = self.game.names(&message);
+        let event = event(publisher, self.sent.len(), is_last);
+        self.sent.push(message);
+        let action = json!(["do", {"to": rooms, "except": except, "emit": event}]);
+        self.mouth.event(NAMESPACES[self.namespace], None, &action, &[]).await;
+    }
+
+    /// Joins or leaves a room, mostly by itself.
+    async fn change(&mut self) {
+        let number = self.random.below(ROOMS);
+        let joins = if self.random.happens(20) {
+            // Once more what it is already, or what it is not.
+            !self.joined.contains(&number)
+        } else {
+            self.joined.len() < ROOMS_OF_EACH
+        };
+        let number = if joins {
+            number
+        } else {
+            let joined: Vec<usize> = self.joined.iter().copied().collect();
+            if joined.is_empty() { number } else { joined[self.random.below(joined.len())] }
+        };
+        let begun = self.game.clock.now();
+        let done = if self.random.happens(10) {
+            self.change_from_outside(number, joins).await
+        } else {
+            self.change_by_itself(number, joins).await
+        };
+        if joins {
+            self.joined.insert(number)
+        } else {
+            self.joined.remove(&number)
+        };
+        self.changes.push(Change { room: number, joins, begun, done });
+    }
+
+    async fn change_by_itself(&mut self, number: usize, joins: bool) -> u64 {
+        let id = self.asked;
+        self.asked += 1;
+        let action = json!(["do", {(if joins { "join" } else { "leave" }): room(number)}]);
+        self.mouth.event(NAMESPACES[self.namespace], Some(id), &action, &[]).await;
+        let acked = tokio::time::timeout(CHANGE_MAX, self.acks.recv()).await;
+        let (acked, at) = acked
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| panic!("client {}: {action} is not acked within {CHANGE_MAX:?}", self.number));
+        assert_eq!(acked, id);
+        at
+    }
+
+    /// The application of some node does it.
+    async fn change_from_outside(&mut self, number: usize, joins: bool) -> u64 {
+        let application = self.game.applications[self.random.below(NODES)].clone();
+        let selector = Selector::room(self.game.ids[self.number].clone());
+        let (namespace, rooms) = (path(NAMESPACES[self.namespace]), vec![room(number)]);
+        let done = if joins {
+            application.join(&namespace, selector, rooms).await
+        } else {
+            application.leave(&namespace, selector, rooms).await
+        };
+        assert_eq!((done.sockets, done.missing.is_nobody()), (1, true), "{done:?}");
+        self.game.clock.now()
+    }
+}
