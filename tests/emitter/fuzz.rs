@@ -7,7 +7,7 @@ use std::time::Duration;
 use system_tests::Program;
 use system_tests::tools::tests_dir;
 
-use crate::Cluster;
+use crate::{Cluster, Folder};
 
 /// Some seconds on a machine that has nothing else to do.
 const WITHIN: Duration = Duration::from_secs(150);
@@ -19,13 +19,14 @@ fn fuzz(filter: &[&str], not_checked: &str) {
     cluster.edges[0].user_socket("/", &["r"], "u");
     let program = tests_dir().join(".cache/python-backends/bin/schemathesis");
     assert!(program.exists(), "{} is not there; `tests/run` installs it", program.display());
+    let folder = Folder::new(&format!("fuzz-{}", cluster.port()));
     let mut command = Command::new(program);
     command
         .args(["run", &format!("http://127.0.0.1:{}/openapi.json", cluster.port())])
-        .args(["--phases", "coverage,fuzzing", "--max-examples", "40", "--workers", "2", "--no-color"])
+        .args(["--phases", "coverage,fuzzing", "--max-examples", "40", "--workers", "1", "--no-color"])
         .args(["--exclude-checks", not_checked])
         .args(filter)
-        .current_dir(std::env::temp_dir());
+        .current_dir(&folder.0);
     let printed = Program::spawn("schemathesis", command).finish(WITHIN);
     assert!(printed.contains("Test cases:"), "{printed}");
     assert!(!cluster.metrics().contains("status=\"other\""), "an answer that nobody expects");

@@ -30,8 +30,10 @@ addressed! {
     /// An event, and whom it is for.
     EmitRequest {
         /// The namespace; `/` unless given.
+        #[schema(max_length = 256, pattern = "^/[^,]*$")]
         namespace: Option<String>,
         /// The name of the event.
+        #[schema(min_length = 1, max_length = 256)]
         event: String,
         /// The arguments. `{"$binary":"<base64>"}` stands for a binary value.
         #[schema(value_type = Option<Vec<Value>>)]
@@ -45,6 +47,7 @@ addressed! {
         /// Asks every client for an ack and waits for them.
         ack: Option<AckWish>,
         /// By which a repeat of the call is known. As good as the header `Idempotency-Key`.
+        #[schema(min_length = 1, max_length = 255)]
         idempotency_key: Option<String>,
         /// One room.
         room: Option<String>,
@@ -60,6 +63,7 @@ addressed! {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AckWish {
     /// How long, in milliseconds; `emitter.ack_timeout_ms` unless given.
+    #[schema(minimum = 1)]
     timeout_ms: Option<u64>,
 }
 

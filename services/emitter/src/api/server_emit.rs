@@ -25,8 +25,10 @@ use crate::gather::values::Values;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerEmitRequest {
     /// The namespace; `/` unless given.
+    #[schema(max_length = 256, pattern = "^/[^,]*$")]
     namespace: Option<String>,
     /// The name of the event.
+    #[schema(min_length = 1, max_length = 256)]
     event: String,
     /// The arguments. Binary values cannot travel between servers.
     #[schema(value_type = Option<Vec<Value>>)]

@@ -26,6 +26,7 @@ addressed! {
     /// Rooms, and which sockets come into them or leave them.
     RoomsRequest {
         /// The namespace; `/` unless given.
+        #[schema(max_length = 256, pattern = "^/[^,]*$")]
         namespace: Option<String>,
         /// One room that is joined or left.
         room: Option<String>,
@@ -44,6 +45,7 @@ addressed! {
     /// Which sockets are disconnected.
     DisconnectRequest {
         /// The namespace; `/` unless given.
+        #[schema(max_length = 256, pattern = "^/[^,]*$")]
         namespace: Option<String>,
         /// Whether the whole connection is closed, with all its namespaces.
         close: Option<bool>,
@@ -61,6 +63,7 @@ addressed! {
     /// What changes, and of which sockets. What is left out stays; `null` removes.
     UpdateRequest {
         /// The namespace; `/` unless given.
+        #[schema(max_length = 256, pattern = "^/[^,]*$")]
         namespace: Option<String>,
         /// Whose sockets they are from now on.
         #[serde(default, deserialize_with = "given")]

@@ -29,8 +29,10 @@ const USERS_MAX: usize = 1_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct UsersQueryRequest {
     /// The namespace; `/` unless given.
+    #[schema(max_length = 256, pattern = "^/[^,]*$")]
     namespace: Option<String>,
     /// Up to 1,000 ids.
+    #[schema(min_items = 1, max_items = 1000)]
     users: Vec<String>,
 }
 
