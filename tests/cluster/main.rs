@@ -5,6 +5,7 @@
 //! - [`promises`]: whoever has joined is reached, ten thousand times
 //! - [`routing`]: who receives what, counted
 //! - [`apart`]: two clusters on one broker
+//! - [`comings`]: nodes that come and go, and one with very many sockets
 //! - [`checker`]: five hundred clients at random, and a judge of what they hear
 //!
 //! [`brokers`], [`nodes`] and [`client`] are what they are made of: brokers, edges in this process with puppets behind
@@ -27,6 +28,7 @@ mod nodes;
 mod adapter;
 mod apart;
 mod checker;
+mod comings;
 mod promises;
 mod routing;
 mod semantics;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster_proto::broadcast::{BroadcastFlags, Selector};
@@ -28,6 +29,8 @@ const ROOMS_OF_EACH: usize = 4;
 const PUBLISHES_EVERY: usize = 12;
 /// How long after the end the last messages may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Above this the machine is too busy for what is asked of it, so that nodes may answer each other too late.
+const LAG_MAX: Duration = Duration::from_secs(2);
 /// How long a change may take on a machine that is busy.
 const CHANGE_MAX: Duration = Duration::from_secs(30);
 
@@ -42,6 +45,11 @@ struct Game {
     namespaces: Vec<usize>,
     /// How many publishers each namespace has.
     publishers: [usize; NAMESPACES.len()],
+    /// How long the last message was on its way, and the slowest one, in microseconds.
+    lag: AtomicU64,
+    lag_max: AtomicU64,
+    /// Changes that some node did not confirm in time, and that were asked for again.
+    repeated: AtomicU64,
 }
 
 fn room(number: usize) -> String {
@@ -75,6 +83,9 @@ pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record
         ids: clients.iter().map(|client| client.id.clone()).collect(),
         publishers: [in_namespace(0), in_namespace(1)],
         namespaces: namespaces.clone(),
+        lag: AtomicU64::new(0),
+        lag_max: AtomicU64::new(0),
+        repeated: AtomicU64::new(0),
     });
 
     let of_applications =
@@ -94,6 +105,10 @@ pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record
         record.publishers.extend(publisher);
     }
     check_links(&nodes);
+    let lag = Duration::from_micros(game.lag_max.load(Ordering::Relaxed));
+    let repeated = game.repeated.load(Ordering::Relaxed);
+    eprintln!("{}: the slowest message took {lag:?}; {repeated} operations were repeated", broker.name());
+    assert!(repeated == 0 || lag > LAG_MAX, "nodes did not answer, on a machine that is fast enough");
     record
 }
 
@@ -110,6 +125,17 @@ fn check_links(nodes: &Nodes) {
 impl Game {
     fn is_over(&self) -> bool {
         Instant::now() >= self.end
+    }
+
+    fn note_lag(&self, lag: u64) {
+        self.lag.store(lag, Ordering::Relaxed);
+        self.lag_max.fetch_max(lag, Ordering::Relaxed);
+    }
+
+    /// A pause of so many milliseconds, and longer where messages come late: a slow machine plays a slower game.
+    async fn pause(&self, millis: usize) {
+        let lag = Duration::from_micros(self.lag.load(Ordering::Relaxed));
+        sleep(Duration::from_millis(millis as u64) + 4 * lag).await;
     }
 
     /// Somebody to send to.
@@ -143,9 +169,9 @@ impl Game {
     }
 }
 
-/// The event of a message; the last one says so.
-fn event(publisher: usize, number: usize, is_last: bool) -> Value {
-    if is_last { json!(["m", publisher, number, "last"]) } else { json!(["m", publisher, number]) }
+/// The event of a message: who sends it, when, and whether it is the last one.
+fn event(publisher: usize, number: usize, sent: &Sent, is_last: bool) -> Value {
+    json!(["m", publisher, number, sent.at, is_last])
 }
 
 /// An application that publishes on its node, and its last message for everybody.
@@ -158,7 +184,7 @@ async fn application(game: Arc<Game>, node: usize) -> Publisher {
         let target = if is_last { Target::Everybody } else { game.target(&mut random, namespace) };
         let message = Sent { at: game.clock.now(), target, without: None };
         let (rooms, except) = game.names(&message);
-        let args = Args::text(event(node, sent.len(), is_last).to_string());
+        let args = Args::text(event(node, sent.len(), &message, is_last).to_string());
         let selector = Selector { rooms, except };
         let flags = BroadcastFlags::default();
         game.applications[node].emit(&path(NAMESPACES[namespace]), selector, args, flags);
@@ -166,7 +192,7 @@ async fn application(game: Arc<Game>, node: usize) -> Publisher {
         if is_last {
             return Publisher { namespace, sent };
         }
-        sleep(Duration::from_millis(20 + random.below(160) as u64)).await;
+        game.pause(20 + random.below(160)).await;
     }
 }
 
@@ -229,7 +255,8 @@ async fn listen(
         let number =
             |index: usize| usize::try_from(heard.data[index].as_u64().expect("a number")).expect("small");
         received.push(Received { publisher: number(1), number: number(2), at });
-        last_ones += usize::from(heard.data[3] == "last");
+        game.note_lag(at.saturating_sub(number(3) as u64));
+        last_ones += usize::from(heard.data[4] == true);
     }
     (received, None)
 }
@@ -257,7 +284,7 @@ impl Actor {
                 _ => self.change().await,
             }
             let pause = if publisher.is_some() { 1_000 } else { 2_000 };
-            sleep(Duration::from_millis(self.random.below(pause) as u64)).await;
+            self.game.pause(self.random.below(pause)).await;
         }
         if let Some(publisher) = publisher {
             self.publish(publisher, true).await;
@@ -272,7 +299,7 @@ impl Actor {
         let without = (!is_last && self.random.happens(30)).then_some(self.number);
         let message = Sent { at: self.game.clock.now(), target, without };
         let (rooms, except) = self.game.names(&message);
-        let event = event(publisher, self.sent.len(), is_last);
+        let event = event(publisher, self.sent.len(), &message, is_last);
         self.sent.push(message);
         let action = json!(["do", {"to": rooms, "except": except, "emit": event}]);
         self.mouth.event(NAMESPACES[self.namespace], None, &action, &[]).await;
@@ -326,12 +353,17 @@ impl Actor {
         let application = self.game.applications[self.random.below(NODES)].clone();
         let selector = Selector::room(self.game.ids[self.number].clone());
         let (namespace, rooms) = (path(NAMESPACES[self.namespace]), vec![room(number)]);
-        let done = if joins {
-            application.join(&namespace, selector, rooms).await
-        } else {
-            application.leave(&namespace, selector, rooms).await
-        };
-        assert_eq!((done.sockets, done.missing.is_nobody()), (1, true), "{done:?}");
-        self.game.clock.now()
+        loop {
+            let done = if joins {
+                application.join(&namespace, selector.clone(), rooms.clone()).await
+            } else {
+                application.leave(&namespace, selector.clone(), rooms.clone()).await
+            };
+            if done.missing.is_nobody() {
+                assert_eq!(done.sockets, 1, "{done:?}");
+                return self.game.clock.now();
+            }
+            self.game.repeated.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
