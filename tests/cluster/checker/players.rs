@@ -22,11 +22,15 @@ use crate::nodes::{Nodes, path};
 
 /// Most clients are in the first one.
 const NAMESPACES: [&str; 2] = ["/", "/a"];
-const ROOMS: usize = 40;
+/// A few rooms have members on every node, and most have none on some: subscriptions come and go with them.
+const ROOMS: usize = 400;
+const POPULAR: usize = 40;
+/// Short, so that a room that is left and joined again is a new subscription.
+const LINGER_MS: u64 = 50;
 /// Rooms that a client is in, about.
 const ROOMS_OF_EACH: usize = 4;
 /// Every so manieth client publishes, too.
-const PUBLISHES_EVERY: usize = 12;
+const PUBLISHES_EVERY: usize = 6;
 /// How long after the end the last messages may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Above this the machine is too busy for what is asked of it, so that nodes may answer each other too late.
@@ -56,13 +60,20 @@ fn room(number: usize) -> String {
     format!("room {number}")
 }
 
+fn any_room(random: &mut Random) -> usize {
+    let end = if random.happens(50) { POPULAR } else { ROOMS };
+    random.below(end)
+}
+
 fn namespace_of(client: usize) -> usize {
     usize::from(client % 5 == 4)
 }
 
 /// Plays for so long, and gives what everybody has written down.
 pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record {
-    let nodes = Nodes::start(&broker.cluster("checker"), NODES).await;
+    let mut membership = broker.cluster("checker");
+    membership.broker.linger_ms = LINGER_MS;
+    let nodes = Nodes::start(&membership, NODES).await;
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let kind = Kind::ALL[number / NODES % Kind::ALL.len()];
@@ -105,6 +116,7 @@ pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record
         record.publishers.extend(publisher);
     }
     check_links(&nodes);
+    nodes.empty().await;
     let lag = Duration::from_micros(game.lag_max.load(Ordering::Relaxed));
     let repeated = game.repeated.load(Ordering::Relaxed);
     eprintln!("{}: the slowest message took {lag:?}; {repeated} operations were repeated", broker.name());
@@ -141,9 +153,13 @@ impl Game {
     /// Somebody to send to.
     fn target(&self, random: &mut Random, namespace: usize) -> Target {
         match random.below(100) {
-            0..60 => Target::Rooms { rooms: vec![random.below(ROOMS)], except: Vec::new() },
-            60..70 => Target::Rooms { rooms: vec![random.below(ROOMS)], except: random.some(2, ROOMS) },
-            70..80 => Target::Rooms { rooms: random.some(3, ROOMS), except: Vec::new() },
+            0..60 => Target::Rooms { rooms: vec![any_room(random)], except: Vec::new() },
+            60..70 => Target::Rooms { rooms: vec![any_room(random)], except: random.some(2, POPULAR) },
+            70..80 => {
+                let mut rooms = random.some(2, ROOMS);
+                rooms.push(any_room(random));
+                Target::Rooms { rooms, except: Vec::new() }
+            }
             80..95 => {
                 let some = random.some(4, CLIENTS).into_iter();
                 let some: Vec<usize> = some.filter(|client| self.namespaces[*client] == namespace).collect();
@@ -192,7 +208,7 @@ async fn application(game: Arc<Game>, node: usize) -> Publisher {
         if is_last {
             return Publisher { namespace, sent };
         }
-        game.pause(20 + random.below(160)).await;
+        game.pause(10 + random.below(80)).await;
     }
 }
 
@@ -283,7 +299,7 @@ impl Actor {
                 Some(publisher) if self.random.happens(70) => self.publish(publisher, false).await,
                 _ => self.change().await,
             }
-            let pause = if publisher.is_some() { 1_000 } else { 2_000 };
+            let pause = if publisher.is_some() { 800 } else { 1_500 };
             self.game.pause(self.random.below(pause)).await;
         }
         if let Some(publisher) = publisher {
@@ -307,7 +323,7 @@ impl Actor {
 
     /// Joins or leaves a room, mostly by itself.
     async fn change(&mut self) {
-        let number = self.random.below(ROOMS);
+        let number = any_room(&mut self.random);
         let joins = if self.random.happens(20) {
             // Once more what it is already, or what it is not.
             !self.joined.contains(&number)
