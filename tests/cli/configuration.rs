@@ -12,7 +12,8 @@ fn a_flag_wins_over_a_variable_and_that_over_the_file() {
     );
     let mut command = command(&["--config", file.path(), "--set", "edge.listen=127.0.0.1:0"]);
     command
-        .args(["serve", "--set", "ops.listen=127.0.0.1:0", "--set", "edge.ping_interval_ms=1003"])
+        .args(["serve", "--set", "ops.listen=127.0.0.1:0", "--set", "emitter.listen=127.0.0.1:0"])
+        .args(["--set", "edge.ping_interval_ms=1003"])
         .env("JACKFIELD_EDGE__PING_INTERVAL_MS", "1002")
         .env("JACKFIELD_EDGE__PING_TIMEOUT_MS", "1002")
         .env("JACKFIELD_EDGE__LIMITS__ROOMS_MAX", "1002")

@@ -21,8 +21,9 @@ fn the_banner_says_where_it_is_and_what_to_do() {
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!(
         "jackfield {version} · serve · broker memory · upstream demo\n  clients  http://{clients}\n  \
-         ops      http://{ops}\n  next     open http://{clients} in a browser\n",
+         emitter  http://{emitter}\n  ops      http://{ops}\n  next     open http://{clients} in a browser\n",
         clients = running.clients,
+        emitter = running.emitter.as_deref().unwrap(),
         ops = running.ops
     );
     assert_eq!(running.banner.trim_end(), expected.trim_end());

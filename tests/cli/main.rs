@@ -1,6 +1,7 @@
 //! The binary as an operator meets it: its command line, its configuration, how it starts and how it ends.
 //!
 //! - `configuration`: sources and their order, what is refused, the printed reference
+//! - `emitter`: the emitter and the subcommands that call it
 //! - `lifecycle`: ports, the banner, the ops pages, signals, the time to ready
 //! - `one_line`: every way to get it wrong gives one clear line and exit code 2
 
@@ -12,6 +13,7 @@
 )]
 
 mod configuration;
+mod emitter;
 mod lifecycle;
 mod one_line;
 
@@ -53,6 +55,8 @@ struct Running {
     program: Program,
     banner: String,
     clients: String,
+    /// Where the emitter's API is; only `serve` has one.
+    emitter: Option<String>,
     ops: String,
 }
 
@@ -63,17 +67,19 @@ impl Running {
         let banner = program.stdout();
         let address_after = |head: &str| {
             let line = banner.lines().find_map(|line| line.trim_start().strip_prefix(head));
-            let url = line.unwrap_or_else(|| panic!("no {head} line in {banner:?}"));
-            url.trim().strip_prefix("http://").expect("a URL").to_owned()
+            line.map(|url| url.trim().strip_prefix("http://").expect("a URL").to_owned())
         };
-        let (clients, ops) = (address_after("clients"), address_after("ops"));
-        Self { program, banner, clients, ops }
+        let needed = |head| address_after(head).unwrap_or_else(|| panic!("no {head} line in {banner:?}"));
+        let (clients, ops) = (needed("clients"), needed("ops"));
+        Self { emitter: address_after("emitter"), clients, ops, program, banner }
     }
 
     /// Starts `serve` on free loopback ports, with more arguments.
     fn serve(more: &[&str]) -> Self {
-        let mut command =
-            command(&["serve", "--set", "edge.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0"]);
+        let mut command = command(&["serve"]);
+        for key in ["edge.listen", "emitter.listen", "ops.listen"] {
+            command.args(["--set", &format!("{key}=127.0.0.1:0")]);
+        }
         command.args(more);
         Self::start(command)
     }

@@ -105,16 +105,14 @@ fn a_file_that_cannot_be_used_says_so() {
 fn a_taken_port_names_the_way_out() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap();
-    for (key, other) in [("edge.listen", "ops.listen"), ("ops.listen", "edge.listen")] {
-        let line = refused(&[
-            "serve",
-            "--set",
-            &format!("{key}={taken}"),
-            "--set",
-            &format!("{other}=127.0.0.1:0"),
-            "--set",
-            "log.level=off",
-        ]);
+    let ports = ["edge.listen", "emitter.listen", "ops.listen"];
+    for key in ports {
+        let others = ports.iter().filter(|other| **other != key).map(|other| format!("{other}=127.0.0.1:0"));
+        let sets: Vec<String> =
+            others.chain([format!("{key}={taken}"), "log.level=off".to_owned()]).collect();
+        let mut arguments = vec!["serve"];
+        arguments.extend(sets.iter().flat_map(|set| ["--set", set.as_str()]));
+        let line = refused(&arguments);
         let expected =
             format!("{taken} is taken by another process; stop it or choose another with --set {key}=");
         assert!(line.starts_with(&expected), "{line}");
@@ -125,8 +123,8 @@ fn a_taken_port_names_the_way_out() {
 fn an_edge_must_be_told_its_broker_and_its_upstream() {
     assert_eq!(
         refused(&["edge"]),
-        "jackfield edge must be told broker.kind (\"memory\") and upstream.kind (\"demo\" or \"none\"); \
-         for example --set broker.kind=memory --set upstream.kind=none"
+        "jackfield edge must be told broker.kind (\"memory\" or \"redis\" or \"rabbitmq\") and upstream.kind \
+         (\"demo\" or \"none\"); for example --set broker.kind=rabbitmq --set upstream.kind=none"
     );
     assert_eq!(
         refused(&["edge", "--set", "broker.kind=memory"]),

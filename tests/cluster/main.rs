@@ -6,6 +6,9 @@
 //! - [`routing`]: who receives what, counted
 //! - [`apart`]: two clusters on one broker
 //! - [`comings`]: nodes that come and go, and one with very many sockets
+//! - [`round_robin`]: no sticky sessions: the official clients behind a plain load balancer
+//! - [`idle`]: nodes that a busy room does not concern
+//! - [`outages`]: what clients notice when a broker fails
 //! - [`checker`]: five hundred clients at random, and a judge of what they hear
 //!
 //! [`brokers`], [`nodes`] and [`client`] are what they are made of: brokers, edges in this process with puppets behind
@@ -29,6 +32,9 @@ mod adapter;
 mod apart;
 mod checker;
 mod comings;
+mod idle;
+mod outages;
 mod promises;
+mod round_robin;
 mod routing;
 mod semantics;

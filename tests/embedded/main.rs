@@ -24,6 +24,10 @@ mod harness;
 mod endings;
 mod later;
 
+mod nodes;
+mod nodes_hostile;
+mod nodes_lost;
+
 mod fan_out;
 mod shards;
 mod slow_consumers;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::RunPlan;
 use crate::histogram::Histogram;
-use crate::process::Stopwatch;
+use crate::process::{Measured, Stopwatch};
 use crate::swarm::{PATIENCE, Receive, Swarm};
 use crate::wire;
 
@@ -18,12 +18,12 @@ const ACK_ID_FIRST: u32 = 1_000_000;
 const ACK_ID_LAST: u32 = 9_999_999;
 
 /// Measures answered events per second of server CPU.
-pub(crate) fn measure(swarm: &mut Swarm, pid: u32, plan: RunPlan) -> anyhow::Result<Value> {
+pub(crate) fn measure(swarm: &mut Swarm, measured: &Measured, plan: RunPlan) -> anyhow::Result<Value> {
     let mut echo = Echo::new(swarm.len(), plan.frame_bytes)?;
     echo.run(swarm, plan.warm_up())?;
     let before = echo.answered;
     echo.latency.clear();
-    let stopwatch = Stopwatch::start(pid)?;
+    let stopwatch = Stopwatch::start(measured)?;
     echo.run(swarm, plan.measured())?;
     let used = stopwatch.stop(echo.answered - before)?;
     swarm.turn(Duration::from_millis(200), &mut echo)?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::RunPlan;
 use crate::histogram::Histogram;
-use crate::process::Stopwatch;
+use crate::process::{Measured, Stopwatch};
 use crate::swarm::{PATIENCE, Receive, Swarm};
 use crate::wire;
 
@@ -21,12 +21,17 @@ const DELIVERED_TAIL: &[u8] = b"\"]";
 const SEQUENCE_DIGITS: usize = 8;
 
 /// Measures deliveries per second of server CPU.
-pub(crate) fn measure(swarm: &mut Swarm, pid: u32, plan: RunPlan, in_flight: u32) -> anyhow::Result<Value> {
+pub(crate) fn measure(
+    swarm: &mut Swarm,
+    measured: &Measured,
+    plan: RunPlan,
+    in_flight: u32,
+) -> anyhow::Result<Value> {
     let mut fan_out = FanOut::new(swarm.len(), plan.frame_bytes, in_flight)?;
     fan_out.run(swarm, plan.warm_up())?;
     let before = fan_out.deliveries;
     fan_out.latency.clear();
-    let stopwatch = Stopwatch::start(pid)?;
+    let stopwatch = Stopwatch::start(measured)?;
     fan_out.run(swarm, plan.measured())?;
     let deliveries = fan_out.deliveries - before;
     let used = stopwatch.stop(deliveries)?;

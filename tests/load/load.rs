@@ -22,23 +22,28 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::process::Measured;
 use crate::swarm::{Swarm, SwarmPlan};
 
 /// Drives a Socket.IO server that speaks the demo upstream's events, and measures it.
 #[derive(Debug, Parser)]
 #[command(name = "load")]
 struct Cli {
-    /// Where the server listens, for example 127.0.0.1:3000
-    #[arg(long)]
-    target: SocketAddr,
+    /// Where the server listens, for example 127.0.0.1:3000; repeated, clients are spread over several servers
+    #[arg(long = "target", required = true)]
+    targets: Vec<SocketAddr>,
 
     /// Path of the Engine.IO endpoint
     #[arg(long, default_value = "/socket.io/")]
     path: String,
 
-    /// Process whose CPU time and memory are measured
+    /// Process whose CPU time and memory are measured; repeated, the CPU time of several is added up
+    #[arg(long = "pid", required = true)]
+    pids: Vec<u32>,
+
+    /// Process of a broker, whose CPU time is given apart
     #[arg(long)]
-    pid: u32,
+    broker_pid: Option<u32>,
 
     #[command(subcommand)]
     workload: Workload,
@@ -102,18 +107,20 @@ impl RunPlan {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let connect = |sockets| SwarmPlan { target: cli.target, path: cli.path.clone(), sockets };
+    let connect = |sockets| SwarmPlan { targets: cli.targets.clone(), path: cli.path.clone(), sockets };
+    let measured = Measured { servers: cli.pids.clone(), broker: cli.broker_pid };
     let report = match cli.workload {
         Workload::FanOut { sockets, plan, in_flight } => {
             let mut swarm = Swarm::connect(&connect(sockets))?;
-            fan_out::measure(&mut swarm, cli.pid, plan, in_flight)?
+            fan_out::measure(&mut swarm, &measured, plan, in_flight)?
         }
         Workload::Echo { sockets, plan } => {
             let mut swarm = Swarm::connect(&connect(sockets))?;
-            echo::measure(&mut swarm, cli.pid, plan)?
+            echo::measure(&mut swarm, &measured, plan)?
         }
         Workload::Idle { sockets, burst_seconds } => {
-            idle::measure(&connect(sockets), cli.pid, Duration::from_secs_f64(burst_seconds))?
+            let [pid] = *cli.pids else { anyhow::bail!("memory is measured of one process") };
+            idle::measure(&connect(sockets), pid, Duration::from_secs_f64(burst_seconds))?
         }
     };
     writeln!(std::io::stdout(), "{report}")?;

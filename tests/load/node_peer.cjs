@@ -1,5 +1,6 @@
 // The reference server with the part of the demo upstream that the load generator uses.
 // `compare --node <node_modules>` starts it; it listens on a free loopback port and prints which.
+// With REDIS_URL it is one node of a cluster on the reference's Redis adapter, as `compare-cluster` wants it.
 
 const { createServer } = require("node:http");
 const { Server } = require("socket.io");
@@ -19,4 +20,20 @@ io.on("connection", (socket) => {
   });
 });
 
-http.listen(0, "127.0.0.1", 4096, () => console.log(`listening on 127.0.0.1:${http.address().port}`));
+async function joinCluster(url) {
+  const { createAdapter } = require("@socket.io/redis-adapter");
+  const { createClient } = require("redis");
+  const publisher = createClient({ url });
+  const subscriber = publisher.duplicate();
+  await Promise.all([publisher.connect(), subscriber.connect()]);
+  io.adapter(createAdapter(publisher, subscriber));
+}
+
+async function main() {
+  if (process.env.REDIS_URL) {
+    await joinCluster(process.env.REDIS_URL);
+  }
+  http.listen(0, "127.0.0.1", 4096, () => console.log(`listening on 127.0.0.1:${http.address().port}`));
+}
+
+main();

@@ -54,20 +54,41 @@ impl Memory {
     }
 }
 
-/// A stretch of time over which a server and the generator itself are measured.
+/// The processes that are measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    /// The servers, whose CPU time is added up.
+    pub(crate) servers: Vec<u32>,
+    /// The broker behind them.
+    pub(crate) broker: Option<u32>,
+}
+
+impl Measured {
+    fn servers(&self) -> anyhow::Result<Duration> {
+        self.servers.iter().map(|pid| cpu_time(*pid)).sum()
+    }
+
+    fn broker(&self) -> anyhow::Result<Duration> {
+        self.broker.map_or(Ok(Duration::ZERO), cpu_time)
+    }
+}
+
+/// A stretch of time over which servers and the generator itself are measured.
 #[derive(Debug)]
-pub(crate) struct Stopwatch {
-    pid: u32,
+pub(crate) struct Stopwatch<'a> {
+    measured: &'a Measured,
     server: Duration,
+    broker: Duration,
     generator: Duration,
     started: Instant,
 }
 
-impl Stopwatch {
-    pub(crate) fn start(pid: u32) -> anyhow::Result<Self> {
+impl<'a> Stopwatch<'a> {
+    pub(crate) fn start(measured: &'a Measured) -> anyhow::Result<Self> {
         Ok(Self {
-            pid,
-            server: cpu_time(pid)?,
+            measured,
+            server: measured.servers()?,
+            broker: measured.broker()?,
             generator: cpu_time(std::process::id())?,
             started: Instant::now(),
         })
@@ -77,7 +98,8 @@ impl Stopwatch {
     /// server and generator were. A generator near 1 was the bottleneck of the wall rate, not of the CPU rate.
     pub(crate) fn stop(self, work: u64) -> anyhow::Result<Value> {
         let wall = self.started.elapsed().as_secs_f64();
-        let server = cpu_time(self.pid)?.saturating_sub(self.server).as_secs_f64();
+        let server = self.measured.servers()?.saturating_sub(self.server).as_secs_f64();
+        let broker = self.measured.broker()?.saturating_sub(self.broker).as_secs_f64();
         let generator = cpu_time(std::process::id())?.saturating_sub(self.generator).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "counts of work stay far below 2^52")]
         let work_done = work as f64;
@@ -86,6 +108,7 @@ impl Stopwatch {
             "per_cpu_second": (work_done / server).round(),
             "per_second": (work_done / wall).round(),
             "server_cpu_us_each": server * 1e6 / work_done,
+            "broker_cpu_us_each": broker * 1e6 / work_done,
             "server_busy": server / wall,
             "generator_busy": generator / wall,
             "wall_seconds": wall,

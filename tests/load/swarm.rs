@@ -32,7 +32,7 @@ const EVENTS_PER_TURN: usize = 512;
 /// Whom to connect to, and how many clients.
 #[derive(Clone, Debug)]
 pub(crate) struct SwarmPlan {
-    pub(crate) target: SocketAddr,
+    pub(crate) targets: Vec<SocketAddr>,
     pub(crate) path: String,
     pub(crate) sockets: usize,
 }
@@ -75,12 +75,18 @@ impl Swarm {
             read_buffer: vec![0; READ_BYTES_MAX],
             scratch: Scratch::default(),
         };
-        let request = wire::upgrade_request(&plan.target.to_string(), &plan.path);
+        let requests: Vec<_> = plan
+            .targets
+            .iter()
+            .map(|target| (*target, wire::upgrade_request(&target.to_string(), &plan.path)))
+            .collect();
+        let mut next = requests.iter().cycle();
         let (mut progress, mut progressed_at) = (0, Instant::now());
         while swarm.connected < plan.sockets {
             let wanted = plan.sockets.min(swarm.connected + HANDSHAKES_IN_FLIGHT_MAX);
             while swarm.clients.len() < wanted {
-                swarm.open_one(plan.target, &request)?;
+                let (target, request) = next.next().context("no target")?;
+                swarm.open_one(*target, request)?;
             }
             swarm.turn(Duration::from_millis(100), &mut Ignore)?;
             if progress != swarm.connected {

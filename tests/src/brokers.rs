@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -28,10 +29,10 @@ pub fn free_port() -> u16 {
 
 /// A folder that is removed with the value.
 #[derive(Debug)]
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(kind: &str) -> Self {
+    pub(crate) fn new(kind: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("jackfield-{kind}-{}-{number}", std::process::id()));
@@ -39,7 +40,7 @@ impl Folder {
         Self(path)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -62,7 +63,7 @@ pub fn wait_until(what: &str, within: Duration, mut holds: impl FnMut() -> bool)
     }
 }
 
-fn accepts(port: u16) -> bool {
+pub(crate) fn accepts(port: u16) -> bool {
     TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Duration::from_millis(200))
         .is_ok()
 }
@@ -72,7 +73,7 @@ fn signal(pid: u32, signal: Signal) {
     kill_process(pid, signal).expect("the process is ours and alive");
 }
 
-fn spawn(mut command: Command, log: &Path) -> Child {
+pub(crate) fn spawn(mut command: Command, log: &Path) -> Child {
     let output = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
     command.stdin(Stdio::null()).stdout(output.try_clone().expect("a second handle")).stderr(output);
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; `tests/run` installs what it needs"))
@@ -261,6 +262,8 @@ pub struct RabbitmqServer {
     port: u16,
     ports: [u16; 2],
     folder: Folder,
+    /// Whether the name server of the virtual machines goes with this one.
+    owns_epmd: bool,
 }
 
 /// Where Debian has the scripts that do not change user.
@@ -280,14 +283,22 @@ impl RabbitmqServer {
     /// # Panics
     /// As [`RabbitmqServer::start`].
     pub fn start_with(lines: &str) -> Self {
-        let (port, ports, folder) = (free_port(), [free_port(), free_port()], Folder::new("rabbitmq"));
+        Self::start_at(free_port(), lines)
+    }
+
+    /// Starts one whose name server is at this port, and perhaps there already.
+    fn start_at(epmd: u16, lines: &str) -> Self {
+        let (port, ports, folder) = (free_port(), [free_port(), epmd], Folder::new("rabbitmq"));
         fs::create_dir_all(folder.path("home")).expect("a home");
+        let cookie = folder.path("home").join(".erlang.cookie");
+        fs::write(&cookie, "NODESOFONETESTKNOWEACHOTHER").expect("a cookie");
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).expect("a cookie for the owner");
         fs::write(folder.path("plugins"), "[].").expect("a list of plugins");
         // Connections of tests are looked at by nobody; what is logged goes to the one file.
         let configuration = format!("log.console = true\nlog.file = false\n{lines}");
         fs::write(folder.path("rabbitmq.conf"), configuration).expect("a configuration");
         let child = Self::launch(port, ports, &folder);
-        let server = Self { child, port, ports, folder };
+        let server = Self { child, port, ports, folder, owns_epmd: true };
         server.wait_for_start();
         server
     }
@@ -406,8 +417,11 @@ impl Drop for RabbitmqServer {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // The name server of the virtual machine outlives it, and stays until it has noticed that nobody is left.
         let [_, epmd] = self.ports;
+        if !self.owns_epmd {
+            return;
+        }
+        // The name server of the virtual machine outlives it, and stays until it has noticed that nobody is left.
         let deadline = Instant::now() + Duration::from_secs(5);
         while accepts(epmd) && Instant::now() < deadline {
             let mut command = Command::new("epmd");
@@ -415,6 +429,53 @@ impl Drop for RabbitmqServer {
             let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
             thread::sleep(POLL);
         }
+    }
+}
+
+/// Three RabbitMQ servers that are one broker.
+#[derive(Debug)]
+pub struct RabbitmqCluster(Vec<RabbitmqServer>);
+
+impl RabbitmqCluster {
+    /// Starts them and joins them; this takes some seconds.
+    ///
+    /// # Panics
+    /// When one does not start or join.
+    pub fn start() -> Self {
+        let epmd = free_port();
+        let mut servers: Vec<RabbitmqServer> =
+            (0..3).map(|_| RabbitmqServer::start_at(epmd, "cluster_partition_handling = ignore\n")).collect();
+        let first = format!("test{}@localhost", servers[0].port);
+        for server in &mut servers[1..] {
+            server.owns_epmd = false;
+            server.ctl(&["stop_app"]);
+            server.ctl(&["join_cluster", &first]);
+            server.ctl(&["start_app"]);
+            server.wait_for_start();
+        }
+        // The first goes last, and with it the name server.
+        servers.rotate_left(1);
+        Self(servers)
+    }
+
+    /// Where clients find them.
+    pub fn urls(&self) -> Vec<String> {
+        self.0.iter().map(RabbitmqServer::url).collect()
+    }
+
+    /// Kills the server that has the most connections; its port.
+    ///
+    /// # Panics
+    /// When none has a connection.
+    pub fn stop_one_in_use(&mut self) -> u16 {
+        let connections = |server: &&mut RabbitmqServer| -> u32 {
+            let count = server.ctl(&["eval", "length(rabbit_networking:local_connections())."]);
+            count.parse().unwrap_or_else(|_| panic!("a count of connections, not {count:?}"))
+        };
+        let busiest = self.0.iter_mut().max_by_key(connections).expect("three servers");
+        assert!(connections(&busiest) > 0, "somebody is connected");
+        busiest.stop(true);
+        busiest.port
     }
 }
 

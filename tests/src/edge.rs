@@ -1,5 +1,7 @@
 //! The server under test: the gateway, or the Engine.IO echo program, as a child process on a private port.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -22,6 +24,7 @@ pub struct TestEdge {
     own: Option<Own>,
     url: String,
     ops_url: Option<String>,
+    emitter_url: Option<String>,
 }
 
 #[derive(Debug)]
@@ -41,8 +44,12 @@ impl TestEdge {
     /// When the server does not come up; the message holds its log.
     pub fn start(sets: &[&str]) -> Self {
         match std::env::var(EXTERNAL_URL) {
-            Ok(url) => Self { own: None, url: url.trim_end_matches('/').to_owned(), ops_url: None },
-            Err(_) => Self::start_own(tools::jackfield_bin(), &["serve"], sets),
+            Ok(url) => Self::external(&url),
+            Err(_) => Self::start_own(
+                tools::jackfield_bin(),
+                &["serve", "--set", "emitter.listen=127.0.0.1:0"],
+                sets,
+            ),
         }
     }
 
@@ -53,9 +60,22 @@ impl TestEdge {
     /// When the server does not come up; the message holds its log.
     pub fn start_engineio_echo(sets: &[&str]) -> Self {
         match std::env::var(EXTERNAL_URL) {
-            Ok(url) => Self { own: None, url: url.trim_end_matches('/').to_owned(), ops_url: None },
+            Ok(url) => Self::external(&url),
             Err(_) => Self::start_own(tools::engineio_echo_bin(), &[], sets),
         }
+    }
+
+    /// Starts `jackfield edge`: a node of a cluster, with the demo upstream and the broker that `sets` name.
+    ///
+    /// # Panics
+    /// When the server does not come up; the message holds its log.
+    pub fn start_node(sets: &[&str]) -> Self {
+        let defaults = ["upstream.kind=demo", "cluster.listen=127.0.0.1:0"];
+        Self::start_own(tools::jackfield_bin(), &["edge"], &[&defaults, sets].concat())
+    }
+
+    fn external(url: &str) -> Self {
+        Self { own: None, url: url.trim_end_matches('/').to_owned(), ops_url: None, emitter_url: None }
     }
 
     fn start_own(binary: PathBuf, head: &[&str], sets: &[&str]) -> Self {
@@ -64,8 +84,8 @@ impl TestEdge {
         for set in defaults.iter().chain(sets) {
             args.extend(["--set".to_owned(), (*set).to_owned()]);
         }
-        let mut edge =
-            Self { own: Some(Own { binary, args, process: None }), url: String::new(), ops_url: None };
+        let mut edge = Self::external("");
+        edge.own = Some(Own { binary, args, process: None });
         edge.spawn(None);
         edge
     }
@@ -86,6 +106,7 @@ impl TestEdge {
         };
         self.url = address("clients").unwrap_or_else(|| panic!("the banner names no client URL:\n{banner}"));
         self.ops_url = address("ops");
+        self.emitter_url = address("emitter");
         own.process = Some(process);
     }
 
@@ -108,12 +129,45 @@ impl TestEdge {
         format!("127.0.0.1:{}", self.port())
     }
 
+    /// `http://host:port` of the emitter's API, which only `serve` has.
+    pub fn emitter_url(&self) -> Option<String> {
+        self.emitter_url.clone()
+    }
+
     /// `http://host:port` of the ops listener, without a trailing slash.
     ///
     /// # Panics
     /// When the server printed none: an external one, or the Engine.IO echo program.
     pub fn ops_url(&self) -> String {
         self.ops_url.clone().expect("this server has no ops listener")
+    }
+
+    /// A number that the server shows to Prometheus: its name, with labels if it has any.
+    ///
+    /// # Panics
+    /// When the server does not show it.
+    pub fn metric(&self, name: &str) -> u64 {
+        let page = self.ops_page("/metrics").1;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().expect("a number")
+    }
+
+    /// A page of the ops listener: its HTTP status and its body.
+    ///
+    /// # Panics
+    /// When the ops listener does not answer.
+    pub fn ops_page(&self, path: &str) -> (u16, String) {
+        let address = self.ops_url();
+        let address = address.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).expect("the ops listener accepts");
+        stream.set_read_timeout(Some(START_WITHIN)).expect("a stream takes a deadline");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n")
+            .expect("a request goes out");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer comes in");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("an answer has a status"), body.to_owned())
     }
 
     /// The id of the server process.

@@ -24,6 +24,7 @@
 
 pub mod brokers;
 pub mod edge;
+pub mod nodes;
 pub mod program;
 pub mod puppet;
 pub mod stream;

@@ -12,7 +12,7 @@ use cluster_proto::message::ClusterMessage;
 use cluster_proto::rabbitmq;
 use cluster_proto::redis::channel::{Names, PrefixError};
 use socketio_proto::namespace::NamespacePath;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::broker::memory::{Memory, MemoryBus};
 use crate::broker::rabbitmq::connection::{Target as RabbitmqTarget, UrlError as RabbitmqUrlError};
@@ -27,7 +27,7 @@ use crate::cluster::requests::RequestSink;
 use crate::config::{BrokerConfig, BrokerKind, ClusterConfig, RedisMode};
 use crate::engine;
 use crate::engine::handle::{Handle, Settings, Status};
-use crate::interest::{InterestLimits, JoinDone};
+use crate::interest::{InterestLimits, JoinDone, JoinOutcome};
 use crate::local::LocalSockets;
 use crate::metrics::Metrics;
 
@@ -268,6 +268,11 @@ impl Adapter {
     ///
     /// Calls are counted: as many [`Adapter::leave`]s end the interest.
     pub fn join(&self, namespace: &NamespacePath, room: Option<&str>, done: JoinDone) {
+        if self.is_alone() {
+            // Nobody else can send anything: the interest is written down for whoever comes later.
+            self.handle.join(namespace, room, Box::new(|_| {}));
+            return done(JoinOutcome::Active);
+        }
         self.handle.join(namespace, room, done);
     }
 
@@ -293,7 +298,22 @@ impl Adapter {
         timeout: Duration,
         sink: RequestSink,
     ) -> Result<(), PublishError> {
-        self.handle.request(message, timeout, sink)
+        self.handle.request(message, timeout, sink, None)
+    }
+
+    /// As [`Adapter::request`]; the future says whether the broker has the question. If not, `sink` hears an end that says so.
+    ///
+    /// # Errors
+    /// [`PublishError`] if nobody was asked; then `sink` is never called.
+    pub fn request_confirmed(
+        &self,
+        message: ClusterMessage,
+        timeout: Duration,
+        sink: RequestSink,
+    ) -> Result<impl Future<Output = Result<(), PublishError>> + Send + use<>, PublishError> {
+        let (sender, receiver) = oneshot::channel();
+        self.handle.request(message, timeout, sink, Some(sender))?;
+        Ok(async move { receiver.await.unwrap_or(Err(PublishError::Unknown)) })
     }
 
     /// How the link is.
@@ -306,6 +326,12 @@ impl Adapter {
     #[must_use]
     pub fn nodes(&self) -> Arc<[Peer]> {
         self.handle.nodes()
+    }
+
+    /// As [`Adapter::nodes`], for whoever waits for one to come or go.
+    #[must_use]
+    pub fn watch_nodes(&self) -> watch::Receiver<Arc<[Peer]>> {
+        self.handle.watch_nodes()
     }
 
     /// Asks all nodes to show themselves at once, for an id that was never heard of.

@@ -114,13 +114,13 @@ config_section! {
     /// The nodes among themselves.
     pub struct ClusterConfig {
         /// Address of the peer listener, where other nodes hand over requests of sessions that live here; port 0 takes a free one.
-        /// With the memory broker there is none.
+        /// With the memory broker there is none, unless a secret is given.
         pub listen: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 7000)),
         /// Where other nodes reach the peer listener, `host:port`; empty takes the local address of the connection to the broker.
         pub advertise: String = String::new()
             => must("host:port of at most 256 bytes, or nothing", is_advertised),
-        /// File with the secret that all nodes share, one a line: the first is used, the second is accepted too, so that it can be changed without a pause.
-        /// Needed with a broker other than memory.
+        /// File with the secret that all nodes share, of at least 16 bytes: the first line is used, a second one is accepted too, so that it can be changed without a pause.
+        /// It is read again while the node runs. Needed with a broker other than memory.
         pub secret_file: PathBuf = PathBuf::new(),
         /// Most requests and WebSockets that this node relays to others at a time; further ones are refused with 503.
         pub relays_max: usize = 4_096 => 1..=COUNT_MAX,
@@ -164,6 +164,39 @@ impl BrokerConfig {
     pub fn linger(&self) -> Duration {
         Duration::from_millis(self.linger_ms)
     }
+}
+
+impl BrokerConfig {
+    /// The same without the passwords in its URLs, for people to see.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let mut shown = self.clone();
+        shown.redis.url = redacted(&shown.redis.url);
+        shown.rabbitmq.urls.iter_mut().for_each(|url| *url = redacted(url));
+        shown
+    }
+}
+
+/// A URL without the password of its authority, and without parameters that hold one.
+fn redacted(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let authority = match authority.rsplit_once('@') {
+        Some((login, host)) => {
+            let (user, has_password) = login.split_once(':').map_or((login, false), |(user, _)| (user, true));
+            format!("{user}{}@{host}", if has_password { ":***" } else { "" })
+        }
+        None => authority.to_owned(),
+    };
+    let (path, query) = tail.split_once('?').map_or((tail, None), |(path, query)| (path, Some(query)));
+    let query = query.map(|query| {
+        let shown = query.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}=***"),
+            _ => pair.to_owned(),
+        });
+        format!("?{}", shown.collect::<Vec<_>>().join("&"))
+    });
+    format!("{scheme}://{authority}{path}{}", query.unwrap_or_default())
 }
 
 impl RedisConfig {
@@ -256,6 +289,23 @@ mod tests {
         check(2_000, 10_000, true);
         check(2_000, 4_000, true);
         check(2_000, 3_999, false);
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (url, expected) in [
+            ("redis://u:p@h:1/0", "redis://u:***@h:1/0"),
+            ("redis://:p@h", "redis://:***@h"),
+            ("redis://u:p@ss@h?x=1", "redis://u:***@h?x=1"),
+            (
+                "redis-sentinel://h:1/?sentinelPassword=p&node=a:2",
+                "redis-sentinel://h:1/?sentinelPassword=***&node=a:2",
+            ),
+            ("amqp://h:5672/v", "amqp://h:5672/v"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(redacted(url), expected);
+        }
     }
 
     #[test]

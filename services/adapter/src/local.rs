@@ -57,15 +57,16 @@ impl Replier {
         &self.request
     }
 
-    /// Sends one answer. It is dropped while the broker is away or too much waits for it: the asker then names this node as missing.
-    pub fn answer(&self, answer: Answer) {
+    /// Sends one answer; whether it is on its way. It is dropped while the broker is away or too much waits for it: whoever
+    /// answers in parts sends no more then, so that the asker names this node as missing.
+    pub fn answer(&self, answer: Answer) -> bool {
         let request = self.request.clone();
         let node = self.handle.node();
         self.handle.respond(
             self.namespace.clone(),
             self.asker.clone(),
             ClusterResponse { request, node, answer },
-        );
+        )
     }
 }
 

@@ -247,7 +247,10 @@ impl Cluster {
         let operation = make(self.adapter.request_id());
         let question = Question::new(1);
         let sink = question.clone();
-        let local = Box::new(move |answer| sink.hear_local(answer));
+        let local = Box::new(move |answer| {
+            sink.hear_local(answer);
+            true
+        });
         self.local.ask(namespace.clone(), operation.clone(), Some(local));
         self.ask_others(namespace, timeout, operation, question).await
     }
@@ -268,7 +271,7 @@ impl Cluster {
         if asked.is_err() {
             question.end(RequestEnd { unpublished: true, ..RequestEnd::default() });
         }
-        question.answered(timeout + 2 * TRAVEL).await
+        question.answered(self.adapter.node(), timeout).await
     }
 }
 
@@ -295,6 +298,8 @@ struct Waiting {
     heard: Heard,
     /// Answers of this node that are still to come.
     local_left: u64,
+    /// Whether those are acks: who is asked may keep silent.
+    local_acks: bool,
     others_done: bool,
     done: Option<oneshot::Sender<()>>,
 }
@@ -322,6 +327,7 @@ impl Question {
             if let Answer::ClientCount { count, .. } = &answer {
                 // Its acks come behind it.
                 waiting.local_left = *count;
+                waiting.local_acks = true;
             } else if !matches!(answer, Answer::Sockets { more: true, .. }) {
                 waiting.local_left = waiting.local_left.saturating_sub(1);
             }
@@ -340,15 +346,26 @@ impl Question {
         });
     }
 
-    /// Waits for every answer, and no longer than `within`: a shard may be too busy.
-    async fn answered(&self, within: Duration) -> Heard {
-        let (sender, done) = oneshot::channel();
+    /// Waits for every answer: for clients no longer than `timeout`, and for nodes not much longer.
+    async fn answered(&self, own: NodeId, timeout: Duration) -> Heard {
+        let (sender, mut done) = oneshot::channel();
         self.change(|waiting| waiting.done = Some(sender));
-        let _ = tokio::time::timeout(within, done).await;
+        if tokio::time::timeout(timeout, &mut done).await.is_err() {
+            // Clients that are silent until now count as silent; nodes may still be on their way.
+            self.change(|waiting| {
+                if waiting.local_acks {
+                    waiting.local_left = 0;
+                }
+            });
+            let _ = tokio::time::timeout(2 * TRAVEL, done).await;
+        }
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A shard was too busy, or had no room for the question.
+        let own = (waiting.local_left > 0).then_some(own);
         let mut heard = std::mem::take(&mut waiting.heard);
         let end = &mut heard.end;
         heard.missing.nodes.append(&mut end.missing);
+        heard.missing.nodes.extend(own);
         heard.missing.unnamed = end.missing_unnamed;
         heard.missing.unasked = end.unpublished;
         heard

@@ -204,17 +204,28 @@ pub struct Capacity {
 impl EdgeConfig {
     /// Derives what was left at 0 and raises the process's limit of open files to the highest it may have.
     ///
+    /// A client that is relayed to another node takes a second descriptor; for `relays_max` of them, or a quarter of
+    /// all where that is less, one is kept.
+    ///
     /// Call it once at start: it changes the process.
-    pub fn capacity(&self) -> Capacity {
+    pub fn capacity(&self, relays_max: usize) -> Capacity {
         self.capacity_on(
             resources::processors().get(),
             resources::raise_open_files(),
             resources::memory_bytes(),
+            relays_max,
         )
     }
 
-    fn capacity_on(&self, processors: usize, open_files: u64, memory_bytes: Option<u64>) -> Capacity {
-        let by_files = as_count(open_files.saturating_sub(FILES_RESERVED));
+    fn capacity_on(
+        &self,
+        processors: usize,
+        open_files: u64,
+        memory_bytes: Option<u64>,
+        relays_max: usize,
+    ) -> Capacity {
+        let files = as_count(open_files.saturating_sub(FILES_RESERVED));
+        let by_files = files - relays_max.min(files / 4);
         let by_memory = memory_bytes.map_or(COUNT_MAX, |bytes| as_count(bytes / 10 * 7 / SESSION_BYTES));
         let connections_max = derived(self.limits.connections_max, by_files);
         let for_sessions = connections_max.saturating_sub(STREAMS_SPARE).max(connections_max / 2);
@@ -494,11 +505,15 @@ mod tests {
     #[test]
     fn capacity_is_the_tighter_of_files_and_memory() {
         let config = EdgeConfig::default();
-        let by_files = config.capacity_on(2, 10_000, Some(1 << 40));
+        let by_files = config.capacity_on(2, 10_000, Some(1 << 40), 0);
         assert_eq!(by_files, Capacity { shards: 2, sessions_max: 9_232, connections_max: 9_488 });
-        let by_memory = config.capacity_on(2, 1_000_000, Some(16 * 1024 * 1000));
+        let relaying = config.capacity_on(2, 10_000, Some(1 << 40), 1_000);
+        assert_eq!(relaying.connections_max, 8_488);
+        let relaying = config.capacity_on(2, 10_000, Some(1 << 40), 4_096);
+        assert_eq!(relaying.connections_max, 7_116);
+        let by_memory = config.capacity_on(2, 1_000_000, Some(16 * 1024 * 1000), 0);
         assert_eq!(by_memory.sessions_max, 700);
-        let tiny = config.capacity_on(1, 16, None);
+        let tiny = config.capacity_on(1, 16, None, 4096);
         assert_eq!(tiny, Capacity { shards: 1, sessions_max: 1, connections_max: 1 });
     }
 
@@ -507,6 +522,6 @@ mod tests {
         let mut config = EdgeConfig { shards: 3, sessions_max: 50_000, ..EdgeConfig::default() };
         config.limits.connections_max = 60_000;
         let expected = Capacity { shards: 3, sessions_max: 50_000, connections_max: 60_000 };
-        assert_eq!(config.capacity_on(1, 1024, Some(1)), expected);
+        assert_eq!(config.capacity_on(1, 1024, Some(1), 4096), expected);
     }
 }

@@ -29,25 +29,35 @@ pub mod upstream;
 mod tests {
     use std::rc::Rc;
 
+    use bytes::Bytes;
+    use tokio::net::TcpStream;
+
     use super::session::link::LinkId;
     use super::session::registry::{Session, SessionKey};
     use super::shard::Shard;
     use super::socketio::app::{ClientState, SocketIo};
     use super::socketio::socket::Socket;
-    use super::transport;
+    use super::transport::{self, tunnel::Tunnel};
 
     /// The bytes of the future that an async function returns.
     fn future_bytes<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 
+    /// The same of one with four arguments.
+    fn long_future_bytes<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
     #[test]
     fn what_lives_as_long_as_a_session_stays_small() {
         let serve: fn(Rc<Shard<SocketIo>>, SessionKey, LinkId) -> _ = transport::websocket::serve;
+        let relay: fn(Rc<Shard<SocketIo>>, TcpStream, Bytes, Box<Tunnel>) -> _ = transport::tunnel::serve;
         for (what, bytes, bytes_max) in [
             ("a session with its client's state", size_of::<Session<ClientState>>(), 352),
             ("a socket", size_of::<Socket>(), 64),
             ("the task of a WebSocket", future_bytes(serve), 96),
+            ("the task of a relayed WebSocket", long_future_bytes(relay), 384),
         ] {
             assert!(bytes <= bytes_max, "{what} takes {bytes} bytes, {bytes_max} allowed");
         }

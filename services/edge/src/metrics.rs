@@ -100,22 +100,21 @@ impl ByReason {
     }
 }
 
-/// Defines the single-number metrics of a shard: field, name, type and help in one place.
-macro_rules! shard_metrics {
-    ($($(#[$doc:meta])* $field:ident: $name:literal $kind:literal $help:literal,)*) => {
-        /// The numbers of one shard.
+/// Defines single-number metrics: field, name, type and help in one place.
+macro_rules! numbers {
+    (
+        $(#[$doc:meta])*
+        pub struct $struct:ident { $($(#[$extra_doc:meta])* $extra:ident: $type:ty,)* }
+        $($field:ident: $name:literal $kind:literal $help:literal,)*
+    ) => {
+        $(#[$doc])*
         #[derive(Debug, Default)]
-        pub struct ShardMetrics {
-            /// Sessions now, by transport.
-            pub sessions: ByTransport,
-            /// Sessions opened, by first transport.
-            pub sessions_opened: ByTransport,
-            /// Sessions ended, by reason.
-            pub sessions_closed: ByReason,
+        pub struct $struct {
+            $($(#[$extra_doc])* pub $extra: $type,)*
             $(#[doc = $help] pub $field: Cell,)*
         }
 
-        impl ShardMetrics {
+        impl $struct {
             fn singles(&self) -> Vec<(&'static str, &'static str, &'static str, &Cell)> {
                 vec![$(($name, $kind, $help, &self.$field),)*]
             }
@@ -123,7 +122,16 @@ macro_rules! shard_metrics {
     };
 }
 
-shard_metrics! {
+numbers! {
+    /// The numbers of one shard.
+    pub struct ShardMetrics {
+        /// Sessions now, by transport.
+        sessions: ByTransport,
+        /// Sessions opened, by first transport.
+        sessions_opened: ByTransport,
+        /// Sessions ended, by reason.
+        sessions_closed: ByReason,
+    }
     connections: "jackfield_connections" "gauge" "Client connections, those without a session included",
     connections_refused: "jackfield_connections_refused_total" "counter" "Connections closed at once because connections_max was reached",
     accept_errors: "jackfield_accept_errors_total" "counter" "Connections that could not be accepted",
@@ -155,6 +163,24 @@ shard_metrics! {
     unsent_bytes: "jackfield_peer_backlog_bytes" "gauge" "Bytes of broadcasts that wait for another shard whose queue is full",
     inbox_bytes: "jackfield_inbox_bytes" "gauge" "Bytes in the queue in front of the shard",
     inbox_full: "jackfield_inbox_full_total" "counter" "Messages to another shard that had to wait because its queue was full",
+    relayed_requests: "jackfield_relayed_requests_total" "counter" "Polling requests handed to the node that has their session",
+    relayed_tunnels: "jackfield_relayed_websockets_total" "counter" "WebSockets handed to the node that has their session",
+    relay_lookups: "jackfield_relay_lookups_total" "counter" "Requests that waited whether a node shows itself that was never heard of",
+    relay_failures: "jackfield_relay_failures_total" "counter" "Requests and WebSockets that could not be handed to another node",
+    relays_refused: "jackfield_relays_refused_total" "counter" "Requests and WebSockets refused with 503 because relays_max was reached",
+    relay_idle: "jackfield_relay_idle_connections" "gauge" "Connections to other nodes that wait for the next request",
+}
+
+numbers! {
+    /// The numbers that belong to an edge as a node among others.
+    pub struct PeerMetrics {}
+    relays: "jackfield_relays" "gauge" "Requests and WebSockets that are being relayed to other nodes",
+    connections: "jackfield_peer_connections" "gauge" "Connections of other nodes that carry requests; a WebSocket counts as a client connection",
+    connections_refused: "jackfield_peer_connections_refused_total" "counter" "Connections of other nodes closed at once because connections_max was reached",
+    accept_errors: "jackfield_peer_accept_errors_total" "counter" "Connections of other nodes that could not be accepted",
+    requests: "jackfield_peer_requests_total" "counter" "Requests of other nodes",
+    requests_refused: "jackfield_peer_requests_refused_total" "counter" "Requests to the peer listener that were not signed by a node, or meant for another one",
+    held_bytes: "jackfield_peer_inbound_partial_bytes" "gauge" "Bytes kept of request bodies that other nodes are still sending",
 }
 
 /// Counts one client connection for as long as it lives.
@@ -175,21 +201,47 @@ impl Drop for CountedConnection {
     }
 }
 
+/// Counts one request or WebSocket that is relayed to another node, for as long as it is.
+#[derive(Debug)]
+pub struct CountedRelay(Arc<Metrics>);
+
+impl CountedRelay {
+    /// Takes one of `relays_max` places; `None` if all are taken.
+    pub fn new(metrics: &Arc<Metrics>, relays_max: usize) -> Option<CountedRelay> {
+        let counted = CountedRelay(metrics.clone());
+        metrics.peers.relays.add_shared(1);
+        // Shards that come at the same moment may refuse each other the last place; none takes one too many.
+        (metrics.peers.relays.get() <= relays_max as u64).then_some(counted)
+    }
+}
+
+impl Drop for CountedRelay {
+    fn drop(&mut self) {
+        self.0.peers.relays.sub_shared(1);
+    }
+}
+
 /// The numbers of one edge.
 #[derive(Debug)]
 pub struct Metrics {
     shards: Vec<Arc<ShardMetrics>>,
+    peers: PeerMetrics,
 }
 
 impl Metrics {
     /// Numbers for so many shards.
     pub fn new(shards: usize) -> Metrics {
-        Metrics { shards: (0..shards).map(|_| Arc::default()).collect() }
+        Metrics { shards: (0..shards).map(|_| Arc::default()).collect(), peers: PeerMetrics::default() }
     }
 
     /// The numbers of each shard.
     pub fn shards(&self) -> &[Arc<ShardMetrics>] {
         &self.shards
+    }
+
+    /// The numbers of the node among others.
+    pub fn peers(&self) -> &PeerMetrics {
+        &self.peers
     }
 
     /// Sessions on all shards.
@@ -202,9 +254,10 @@ impl Metrics {
         self.shards.iter().map(|shard| shard.rooms.get()).sum()
     }
 
-    /// Connections on all shards.
+    /// Connections on all shards, and those of other nodes.
     pub fn connections(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.connections.get()).sum()
+        let shards: u64 = self.shards.iter().map(|shard| shard.connections.get()).sum();
+        shards + self.peers.connections.get()
     }
 
     /// The text that Prometheus reads.
@@ -240,6 +293,10 @@ impl Metrics {
             let total =
                 columns.iter().filter_map(|column| column.get(row)).map(|(.., cell)| cell.get()).sum();
             line(&mut out, name, "", total);
+        }
+        for (name, kind, help, cell) in self.peers.singles() {
+            head(&mut out, name, kind, help);
+            line(&mut out, name, "", cell.get());
         }
         out
     }

@@ -21,6 +21,7 @@ use crate::inbox::{Inbox, Outlet, SendError};
 use crate::listener::Site;
 use crate::listener::accept;
 use crate::listener::forward::{Forwarded, Inspection};
+use crate::listener::relay::pool::Pool;
 use crate::metrics::{CountedConnection, ShardMetrics};
 use crate::session::app::{SessionApp, Work};
 use crate::session::drive::Core;
@@ -104,6 +105,8 @@ pub struct Shard<A: SessionApp> {
     pub outlets: Vec<Outlet<ShardMessage<A::Remote>>>,
     /// The counters of this shard.
     pub metrics: Arc<ShardMetrics>,
+    /// Connections to other nodes.
+    pub pool: Pool,
     core: RefCell<Core<A>>,
     read_buffer: RefCell<Box<[u8]>>,
     work: Notify,
@@ -125,6 +128,7 @@ impl<A: SessionApp> Shard<A> {
             index,
             site,
             outlets,
+            pool: Pool::new(metrics.clone()),
             metrics,
             core: RefCell::new(core),
             read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
@@ -159,6 +163,11 @@ impl<A: SessionApp> Shard<A> {
     pub fn with_read_buffer<T>(self: &Rc<Self>, call: impl FnOnce(&mut Core<A>, &mut [u8]) -> T) -> T {
         let mut buffer = self.read_buffer.borrow_mut();
         self.with(|core| call(core, &mut buffer))
+    }
+
+    /// Lends that buffer to something that has no part in the sessions.
+    pub fn with_buffer<T>(&self, call: impl FnOnce(&mut [u8]) -> T) -> T {
+        call(&mut self.read_buffer.borrow_mut())
     }
 
     /// Runs until the edge closes; with a listener it accepts for itself.
@@ -252,7 +261,7 @@ impl<A: SessionApp> Shard<A> {
 
     /// Sends a message to the shard that owns a session; `None` when no such shard exists.
     pub fn send_to(&self, shard: usize, message: ShardMessage<A::Remote>, bytes: usize) -> Option<()> {
-        match self.outlets.get(shard)?.send(message, bytes) {
+        match self.outlets.get(shard)?.offer(message, bytes) {
             Ok(()) => Some(()),
             Err(SendError::Full(_) | SendError::Closed(_)) => None,
         }

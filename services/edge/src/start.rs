@@ -29,6 +29,9 @@ use crate::inbox::{Inbox, Outlet, SendError, inbox};
 use crate::listener::Site;
 use crate::listener::accept;
 use crate::listener::admission::Origins;
+use crate::listener::peer::port::{PeerPort, PortError};
+use crate::listener::peer::serve::PeerListener;
+use crate::listener::relay::Relay;
 use crate::listener::static_files::{BundleError, StaticFiles};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::outbox::slow_consumer;
@@ -41,6 +44,9 @@ use crate::socketio::local::{Fate, LocalShards};
 use crate::upstream::Upstream;
 use crate::upstream::demo::Demo;
 use crate::upstream::none::None as NoUpstream;
+
+/// How long the goodbye to the other nodes may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 /// How often a closing edge looks whether its shards are done.
 const CLOSE_POLL: Duration = Duration::from_millis(2);
@@ -68,6 +74,9 @@ pub enum StartError {
     /// The link to the cluster cannot be made with this configuration.
     #[error(transparent)]
     Adapter(#[from] adapter::adapter::StartError),
+    /// The other nodes could not reach this one.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// The browser clients cannot be read.
     #[error(transparent)]
     Bundles(#[from] BundleError),
@@ -128,6 +137,15 @@ pub struct Edge {
     closers: Vec<Closer>,
     threads: Vec<JoinHandle<()>>,
     acceptor: Option<oneshot::Sender<()>>,
+    peers: Option<Peers>,
+}
+
+/// The running peer listener.
+#[derive(Debug)]
+struct Peers {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 /// Asks one shard to close; whether its inbox took the message.
@@ -240,8 +258,14 @@ impl Edge {
         demo: bool,
         upstream: impl Fn(Cluster) -> Box<dyn Upstream> + Clone + Send + 'static,
     ) -> Result<Joining, StartError> {
-        let prepared = Prepared::<SocketIo>::new(config, demo)?;
-        let identity = Identity { limits: cluster_limits(&prepared.config), ..Identity::new(Role::Edge) };
+        let port = PeerPort::bind(&membership.broker, &membership.cluster)?;
+        let relays_max = if port.is_some() { membership.cluster.relays_max } else { 0 };
+        let prepared = Prepared::<SocketIo>::new(config, demo, relays_max)?;
+        let identity = Identity {
+            limits: cluster_limits(&prepared.config),
+            peer_address: port.as_ref().map(|port| port.advertised().to_owned()),
+            ..Identity::new(Role::Edge)
+        };
         let (local, fate) = LocalShards::new(prepared.outlets.clone(), prepared.metrics.clone());
         let local = Arc::new(local);
         let Membership { broker, cluster, bus } = membership;
@@ -251,6 +275,7 @@ impl Edge {
                 Adapter::start(broker, cluster, &identity, local.clone())
             }
         }?;
+        let cluster_config = cluster.clone();
         Ok(Joining {
             address: prepared.address,
             metrics: prepared.metrics.clone(),
@@ -262,7 +287,8 @@ impl Edge {
                 let app = move |context: AppContext<SocketIo>| {
                     SocketIo::new(context, upstream(for_shards.clone()), for_shards.adapter().clone())
                 };
-                let edge = prepared.begin(adapter.node(), Some(adapter), app)?;
+                let peers = port.map(|port| (port, cluster_config));
+                let edge = prepared.begin(adapter.node(), Some(adapter), peers, app)?;
                 Ok(Edge { cluster: Some(cluster), fate, ..edge })
             }),
         })
@@ -280,12 +306,17 @@ impl Edge {
     ) -> Result<Edge, StartError> {
         let mut node = [0; 3];
         getrandom::fill(&mut node).map_err(|error| StartError::System(error.into()))?;
-        Prepared::new(config, demo)?.begin(NodeId::from_bytes(node), None, app)
+        Prepared::new(config, demo, 0)?.begin(NodeId::from_bytes(node), None, None, app)
     }
 
     /// The address that clients connect to.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the peer listener, if there is one.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peers.as_ref().map(|peers| peers.address)
     }
 
     /// What the edge counts.
@@ -318,15 +349,31 @@ impl Edge {
                 std::thread::sleep(CLOSE_POLL);
             }
         }
-        for thread in self.threads.drain(..) {
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(CLOSE_POLL);
-            }
-            if thread.is_finished() {
-                let _ = thread.join();
+        self.threads.drain(..).for_each(|thread| join(thread, deadline));
+        // Last: what the sessions had to say to clients of other nodes leaves through it.
+        if let Some(Peers { stop, thread, .. }) = self.peers.take() {
+            drop(stop);
+            join(thread, deadline);
+        }
+        if let Some(cluster) = self.cluster.take() {
+            let goodbye = async move { cluster.adapter().shut_down().await };
+            let goodbye =
+                || runtime()?.block_on(async { Ok(tokio::time::timeout(GOODBYE_MAX, goodbye).await) });
+            let said: Option<io::Result<_>> = std::thread::scope(|scope| scope.spawn(goodbye).join()).ok();
+            if !matches!(said, Some(Ok(Ok(())))) {
+                tracing::debug!("the other nodes have to find out by themselves that this one is gone");
             }
         }
-        // The last handle on the adapter goes with the edge: its thread says goodbye to the other nodes.
+    }
+}
+
+/// Waits for a thread, but not for ever.
+fn join(thread: JoinHandle<()>, deadline: Instant) {
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(CLOSE_POLL);
+    }
+    if thread.is_finished() {
+        let _ = thread.join();
     }
 }
 
@@ -344,8 +391,8 @@ struct Prepared<A: SessionApp> {
 }
 
 impl<A: SessionApp> Prepared<A> {
-    fn new(config: EdgeConfig, demo: bool) -> Result<Prepared<A>, StartError> {
-        let capacity = config.capacity();
+    fn new(config: EdgeConfig, demo: bool, relays_max: usize) -> Result<Prepared<A>, StartError> {
+        let capacity = config.capacity(relays_max);
         let refused = |error| refusal(config.listen, error);
         let socket = accept::bind(config.listen).map_err(refused)?;
         let address = socket.local_addr().map_err(StartError::System)?;
@@ -363,15 +410,20 @@ impl<A: SessionApp> Prepared<A> {
         self,
         node: NodeId,
         adapter: Option<Adapter>,
+        peers: Option<(PeerPort, ClusterConfig)>,
         app: impl Fn(AppContext<A>) -> A + Clone + Send + 'static,
     ) -> Result<Edge, StartError> {
         let Prepared { config, demo, files, socket, address, capacity, metrics, outlets, inboxes } = self;
         let listener = accept::listen(socket).map_err(|error| refusal(config.listen, error))?;
+        let relay = peers.as_ref().zip(adapter.as_ref()).map(|((port, cluster), adapter)| {
+            Arc::new(Relay::new(adapter.clone(), port.secrets().clone(), cluster, &config))
+        });
         let site = Arc::new(Site {
             origins: Origins::new(&config, demo),
             files,
             node,
             adapter,
+            relay,
             metrics: metrics.clone(),
             config,
             capacity,
@@ -385,7 +437,18 @@ impl<A: SessionApp> Prepared<A> {
             closers: outlets.iter().cloned().map(closer).collect(),
             threads: Vec::new(),
             acceptor: None,
+            peers: None,
         };
+        // Other nodes may come before the first session is open, but not the other way round.
+        if let Some((port, _)) = peers {
+            match spawn_peers(site.clone(), outlets.clone(), port) {
+                Ok(peers) => starting.peers = Some(peers),
+                Err(error) => {
+                    starting.close(Duration::from_secs(1));
+                    return Err(error);
+                }
+            }
+        }
         let mut listener = Some(listener);
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let own_listener = if capacity.shards == 1 { listener.take() } else { None };
@@ -508,6 +571,28 @@ fn spawn_acceptor<R: Send + 'static>(
             }
         });
     })
+}
+
+fn spawn_peers<R: Send + 'static>(
+    site: Arc<Site>,
+    outlets: Vec<Outlet<ShardMessage<R>>>,
+    port: PeerPort,
+) -> Result<Peers, StartError> {
+    let (address, secrets) = (port.local_addr(), port.secrets().clone());
+    let listener = port.listen()?;
+    let runtime = runtime().map_err(StartError::System)?;
+    let (stop, stopped) = oneshot::channel();
+    let run = move || {
+        LocalSet::new().block_on(&runtime, async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => PeerListener::new(site, secrets, outlets).run(listener, stopped).await,
+                Err(error) => tracing::error!(%error, "cannot listen for other nodes"),
+            }
+        });
+    };
+    let thread =
+        std::thread::Builder::new().name("peers".to_owned()).spawn(run).map_err(StartError::System)?;
+    Ok(Peers { address, stop, thread })
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -50,6 +50,7 @@ A running process shows what holds for it at `/config` of its ops listener.
 pub(crate) fn check(sources: &Sources) -> Result<(), Failure> {
     let config = load::<GatewayConfig>(sources)?.config;
     ops::admin::check(&config.ops).map_err(|error| Failure::Usage(error.to_string()))?;
+    emitter::server::check(&config.emitter).map_err(|error| Failure::Usage(error.to_string()))?;
     StaticFiles::load(&config.edge, false).map_err(|error| Failure::Usage(error.to_string()))?;
     print("the configuration is accepted\n")
 }

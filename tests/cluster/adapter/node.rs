@@ -159,16 +159,20 @@ impl LocalSockets for Ears {
                         reply.answer(Answer::Sockets { sockets: page.to_vec(), more });
                     }
                 }
-                Operation::Rooms { .. } => reply.answer(Answer::Rooms(vec!["r".to_owned()])),
+                Operation::Rooms { .. } => {
+                    reply.answer(Answer::Rooms(vec!["r".to_owned()]));
+                }
                 Operation::ServerSideEmit { .. } => {
-                    reply.answer(Answer::ServerSideEmit(Some("1".to_owned())))
+                    reply.answer(Answer::ServerSideEmit(Some("1".to_owned())));
                 }
                 Operation::Broadcast { .. }
                 | Operation::Join { .. }
                 | Operation::Leave { .. }
                 | Operation::Disconnect { .. }
                 | Operation::Update { .. }
-                | Operation::SocketIds { .. } => reply.answer(Answer::Done { sockets: Some(sockets as u64) }),
+                | Operation::SocketIds { .. } => {
+                    reply.answer(Answer::Done { sockets: Some(sockets as u64) });
+                }
             }
         }
         self.change(|heard| heard.messages.push(message));

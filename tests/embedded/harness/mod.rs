@@ -1,9 +1,11 @@
 //! What the tests share: an edge in this process, the application behind it, and two kinds of clients.
 //!
 //! - [`server`]: the edge, its counters, and how its clients begin
+//! - [`nodes`]: several edges that are one cluster, and a node that only pretends to be one
 //! - [`websocket`]: a WebSocket client that may come from another address, read slowly or not at all
 //! - [`polling`]: one HTTP request at a time, and polling sessions
 
+pub(crate) mod nodes;
 pub(crate) mod polling;
 pub(crate) mod server;
 pub(crate) mod websocket;

@@ -44,6 +44,11 @@ impl Reply {
 pub(crate) struct Pending(TcpStream);
 
 impl Pending {
+    /// The client goes away.
+    pub(crate) fn abandon(self) {
+        drop(self.0);
+    }
+
     /// Its response; status 0 if the edge hangs up without one.
     pub(crate) async fn reply(mut self) -> Reply {
         let mut unread = BytesMut::new();
@@ -110,6 +115,11 @@ impl Polling {
         let open = json_after(&handshake.body, 1);
         let sid = open["sid"].as_str().expect("a sid").to_owned();
         Self { address, query: format!("EIO=4&transport=polling&sid={sid}"), sid }
+    }
+
+    /// The same session, asked for at another edge.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self { address, query: self.query.clone(), sid: self.sid.clone() }
     }
 
     /// Joins `/`.

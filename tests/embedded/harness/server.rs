@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use edge::config::EdgeConfig;
 use edge::ids::SocketId;
 use edge::metrics::Metrics;
-use edge::start::Edge;
+use edge::start::{Edge, Membership};
+use edge::upstream::Upstream;
 use system_tests::puppet::{Puppet, Strings};
 
 use super::{Client, DEADLINE, LOOK, Options, Polling, soon, until};
@@ -28,18 +29,26 @@ pub(crate) struct Server {
 impl Server {
     /// An edge with one shard, the namespaces `/` and `/custom`, and whatever `set` changes.
     pub(crate) fn start(set: impl FnOnce(&mut EdgeConfig)) -> Self {
-        let mut config = EdgeConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            namespaces: vec!["/".to_owned(), "/custom".to_owned()],
-            shards: 1,
-            ..EdgeConfig::default()
-        };
-        set(&mut config);
         let strings = Strings::default();
         let shared = strings.clone();
-        let edge = Edge::start_with_upstream(config, false, move |_| Box::new(Puppet(shared.clone())))
+        let edge = Edge::start_with_upstream(config(set), false, move |_| Box::new(Puppet(shared.clone())))
             .expect("an edge on a free port");
         Self { address: edge.local_addr(), metrics: edge.metrics(), edge: Some(edge), strings }
+    }
+
+    /// The same as a member of a cluster.
+    pub(crate) async fn join(membership: &Membership, set: impl FnOnce(&mut EdgeConfig)) -> Self {
+        let strings = Strings::default();
+        let shared = strings.clone();
+        let upstream = move |_| -> Box<dyn Upstream> { Box::new(Puppet(shared.clone())) };
+        let joining = Edge::join_with_upstream(config(set), membership, false, upstream)
+            .expect("an edge on a free port");
+        let edge = soon("the node id is claimed", joining.claimed()).await.expect("an edge");
+        Self { address: edge.local_addr(), metrics: edge.metrics(), edge: Some(edge), strings }
+    }
+
+    pub(crate) fn edge(&self) -> &Edge {
+        self.edge.as_ref().expect("a running edge")
     }
 
     /// A counter as Prometheus would read it: name, and labels if it has any.
@@ -57,6 +66,11 @@ impl Server {
     /// Waits until a counter has reached a value.
     pub(crate) async fn until(&self, name: &str, at_least: u64) {
         until(&format!("{name} >= {at_least}"), || self.metric(name) >= at_least).await;
+    }
+
+    /// Waits until a gauge is back at zero.
+    pub(crate) async fn until_zero(&self, name: &str) {
+        until(&format!("{name} is 0"), || self.metric(name) == 0).await;
     }
 
     /// Waits until the application has heard a line that starts with `head`.
@@ -132,6 +146,17 @@ impl Server {
     pub(crate) async fn polling(&self) -> Polling {
         Polling::open(self.address, "EIO=4").await
     }
+}
+
+fn config(set: impl FnOnce(&mut EdgeConfig)) -> EdgeConfig {
+    let mut config = EdgeConfig {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        namespaces: vec!["/".to_owned(), "/custom".to_owned()],
+        shards: 1,
+        ..EdgeConfig::default()
+    };
+    set(&mut config);
+    config
 }
 
 impl Drop for Server {

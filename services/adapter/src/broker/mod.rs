@@ -181,6 +181,11 @@ pub trait Wire: Send + Sync + fmt::Debug {
     /// [`EncodeError`] if this wire cannot say it.
     fn encode_heartbeat(&self, heartbeat: &Heartbeat) -> Result<Publication, EncodeError>;
 
+    /// Who sent a delivery, if that can be told without decoding it.
+    fn sender<'a>(&self, delivery: &'a Delivery) -> Option<&'a str> {
+        delivery.sender.as_deref()
+    }
+
     /// Decodes a delivery; `None` for what concerns nobody.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cluster_proto::broadcast::Selector;
@@ -56,9 +56,24 @@ pub(super) type Outcome = Result<(), PublishError>;
 
 /// What a handle wants of the thread.
 pub(super) enum Order {
-    Publish { message: ClusterMessage, bytes: usize, confirm: Option<oneshot::Sender<Outcome>> },
-    Request { message: ClusterMessage, bytes: usize, deadline: Instant, sink: RequestSink },
-    Respond { namespace: NamespacePath, asker: Option<NodeUid>, response: ClusterResponse, bytes: usize },
+    Publish {
+        message: ClusterMessage,
+        bytes: usize,
+        confirm: Option<oneshot::Sender<Outcome>>,
+    },
+    Request {
+        message: ClusterMessage,
+        bytes: usize,
+        deadline: Instant,
+        sink: RequestSink,
+        confirm: Option<oneshot::Sender<Outcome>>,
+    },
+    Respond {
+        namespace: NamespacePath,
+        asker: Option<NodeUid>,
+        response: ClusterResponse,
+        bytes: usize,
+    },
     Status(NodeStatus),
     Solicit,
     Leave(oneshot::Sender<()>),
@@ -73,7 +88,7 @@ pub(crate) struct Handle {
     ever_whole: AtomicBool,
     /// Milliseconds from `started` to the moment since which the link is not whole, plus one; 0 while it is.
     degraded_since: AtomicU64,
-    nodes: RwLock<Arc<[Peer]>>,
+    nodes: watch::Sender<Arc<[Peer]>>,
     request_count: AtomicU64,
     pub(crate) settings: Settings,
     pub(super) wire: Arc<dyn Wire>,
@@ -111,7 +126,7 @@ impl Handle {
             started: Instant::now(),
             ever_whole: AtomicBool::new(false),
             degraded_since: AtomicU64::new(1),
-            nodes: RwLock::new(Arc::new([])),
+            nodes: watch::Sender::new(Arc::new([])),
             request_count: AtomicU64::new(0),
             settings,
             wire,
@@ -154,13 +169,14 @@ impl Handle {
         message: ClusterMessage,
         timeout: Duration,
         sink: RequestSink,
+        confirm: Option<oneshot::Sender<Outcome>>,
     ) -> Result<(), PublishError> {
         if requests::answered(&message.operation).is_none() {
             return Err(PublishError::NoRequest);
         }
         let bytes = self.reserve(weight(&message.operation))?;
         let deadline = Instant::now() + timeout;
-        self.order(Order::Request { message, bytes, deadline, sink }, bytes)
+        self.order(Order::Request { message, bytes, deadline, sink, confirm }, bytes)
     }
 
     pub(crate) fn respond(
@@ -168,10 +184,10 @@ impl Handle {
         namespace: NamespacePath,
         asker: Option<NodeUid>,
         response: ClusterResponse,
-    ) {
+    ) -> bool {
         // Whoever asked finds out by the missing answer; the refusal is counted.
-        let Ok(bytes) = self.reserve(answer_weight(&response.answer)) else { return };
-        let _ = self.order(Order::Respond { namespace, asker, response, bytes }, bytes);
+        let Ok(bytes) = self.reserve(answer_weight(&response.answer)) else { return false };
+        self.order(Order::Respond { namespace, asker, response, bytes }, bytes).is_ok()
     }
 
     pub(crate) fn set_status(&self, status: NodeStatus) {
@@ -237,7 +253,11 @@ impl Handle {
     }
 
     pub(crate) fn nodes(&self) -> Arc<[Peer]> {
-        self.nodes.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.nodes.borrow().clone()
+    }
+
+    pub(crate) fn watch_nodes(&self) -> watch::Receiver<Arc<[Peer]>> {
+        self.nodes.subscribe()
     }
 
     pub(crate) fn request_id(&self) -> RequestId {
@@ -297,7 +317,7 @@ impl Handle {
     }
 
     pub(super) fn set_nodes(&self, nodes: Arc<[Peer]>) {
-        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+        self.nodes.send_replace(nodes);
     }
 
     pub(super) fn interests(&self) -> MutexGuard<'_, Interests> {

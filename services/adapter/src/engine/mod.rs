@@ -50,6 +50,8 @@ struct Held {
     bytes: usize,
     deadline: Instant,
     sink: RequestSink,
+    /// Who wants to know whether the broker has it.
+    confirm: Option<oneshot::Sender<Outcome>>,
 }
 
 /// The thread's own state.
@@ -218,9 +220,9 @@ impl Engine {
             Order::Publish { message, bytes, confirm } => {
                 self.publish(message, Publish { bytes, confirm, request: None });
             }
-            Order::Request { message, bytes, deadline, sink } => {
+            Order::Request { message, bytes, deadline, sink, confirm } => {
                 self.handle.metrics.requests.add(1);
-                self.request(now, Held { message, bytes, deadline, sink });
+                self.request(now, Held { message, bytes, deadline, sink, confirm });
             }
             Order::Respond { namespace, asker, response, bytes } => {
                 let encoded = self.handle.wire.encode_response(&namespace, asker.as_ref(), &response);
@@ -295,7 +297,7 @@ impl Engine {
         let waiting = self.requests.len() + self.held.len();
         let namespace = held.message.namespace.clone();
         let Some(node) = self.handle.node().filter(|_| waiting < self.handle.settings.requests_max) else {
-            return self.refuse_request(held);
+            return self.refuse_request(held, PublishError::TooManyRequests);
         };
         let topics = self.handle.wire.topics(node, &Interest::Answers(&namespace));
         if self.are_active(&topics) {
@@ -303,7 +305,7 @@ impl Engine {
         }
         if !self.answers_open.contains(&namespace) {
             if self.answers_open.len() >= ANSWERS_MAX {
-                return self.refuse_request(held);
+                return self.refuse_request(held, PublishError::TooManyRequests);
             }
             // Kept for as long as the node lives: who asked once asks again.
             self.answers_open.insert(namespace);
@@ -318,15 +320,18 @@ impl Engine {
         topics.iter().all(|topic| interests.is_active(topic))
     }
 
-    fn refuse_request(&self, mut held: Held) {
+    fn refuse_request(&self, mut held: Held, refusal: PublishError) {
         self.handle.release(held.bytes);
         self.handle.metrics.requests_incomplete.add(1);
         (held.sink)(RequestEvent::End(RequestEnd { unpublished: true, ..RequestEnd::default() }));
+        if let Some(confirm) = held.confirm.take() {
+            let _ = confirm.send(Err(refusal));
+        }
     }
 
     /// Publishes a request whose answers can be heard.
     fn ask(&mut self, held: Held) {
-        let Held { message, bytes, deadline, sink } = held;
+        let Held { message, bytes, deadline, sink, confirm } = held;
         let Some(request) = requests::answered(&message.operation).map(|(request, _)| request.clone()) else {
             return;
         };
@@ -342,7 +347,7 @@ impl Engine {
                 self.handle_counted(number, None);
             }
         }
-        self.publish(message, Publish { bytes, confirm: None, request: Some(request) });
+        self.publish(message, Publish { bytes, confirm, request: Some(request) });
     }
 
     fn counting(&self, mut sink: RequestSink) -> RequestSink {
@@ -421,7 +426,7 @@ impl Engine {
         }
         self.unsubscribe.clear();
         for held in std::mem::take(&mut self.held) {
-            self.refuse_request(held);
+            self.refuse_request(held, PublishError::Away);
         }
     }
 
@@ -453,7 +458,7 @@ impl Engine {
         metrics.received.add(1);
         metrics.received_bytes.add(delivery.body.len() as u64);
         let own = self.handle.node().map(NodeUid::of_node);
-        if own.is_some() && delivery.sender.as_deref() == own.as_ref().map(NodeUid::as_str) {
+        if own.is_some() && self.handle.wire.sender(delivery) == own.as_ref().map(NodeUid::as_str) {
             metrics.echoes.add(1);
             return;
         }
@@ -559,7 +564,7 @@ impl Engine {
         }
         let late: Vec<Held> = self.held.extract_if(.., |held| held.deadline <= now).collect();
         for held in late {
-            self.refuse_request(held);
+            self.refuse_request(held, PublishError::Away);
         }
         self.flush();
     }
@@ -568,19 +573,21 @@ impl Engine {
     fn flush(&mut self) {
         let handle = self.handle.clone();
         let mut interests = handle.interests();
-        if let Some((batch, topics)) = interests.poll_batch()
-            && self.commands.try_send(Command::Subscribe { topics, batch }).is_err()
-        {
-            interests.give_back(batch);
-        }
+        // In this order: a topic that was given up and is wanted again must end up subscribed to.
         self.unsubscribe.extend(interests.poll_unwanted());
-        let (is_whole, held) = (interests.is_whole(), interests.held());
-        drop(interests);
         if !self.unsubscribe.is_empty()
             && let Ok(permit) = self.commands.try_reserve()
         {
             permit.send(Command::Unsubscribe(std::mem::take(&mut self.unsubscribe)));
         }
+        if self.unsubscribe.is_empty()
+            && let Some((batch, topics)) = interests.poll_batch()
+            && self.commands.try_send(Command::Subscribe { topics, batch }).is_err()
+        {
+            interests.give_back(batch);
+        }
+        let (is_whole, held) = (interests.is_whole(), interests.held());
+        drop(interests);
         self.flush_peers();
         if is_whole {
             self.note_whole(held.topics);

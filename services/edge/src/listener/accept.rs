@@ -24,11 +24,11 @@ use tokio::task::spawn_local;
 use super::Site;
 use super::router::{self, AfterUpgrade};
 use crate::inbox::Outlet;
-use crate::metrics::{CountedConnection, ShardMetrics};
+use crate::metrics::{Cell, CountedConnection};
 use crate::session::app::SessionApp;
 use crate::shard::{Shard, ShardMessage};
 use crate::transport::stall::StallGuard;
-use crate::transport::{echo, websocket};
+use crate::transport::{echo, tunnel, websocket};
 
 /// Connections that the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -37,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Pause between two log lines about failed accepts.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 /// The largest buffer for the head of one request.
-const HTTP_BUFFER_BYTES: usize = 32 * 1024;
+pub(super) const HTTP_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Takes the client port; nobody can connect before [`listen`].
 ///
@@ -64,7 +64,7 @@ pub fn listen(socket: Socket) -> io::Result<std::net::TcpListener> {
 pub async fn accept_here<A: SessionApp>(shard: Rc<Shard<A>>, listener: TcpListener) {
     let mut complaints = Complaints::default();
     loop {
-        let accepted = accept(&listener, &shard.metrics, &mut complaints).await;
+        let accepted = accept(&listener, &shard.metrics.accept_errors, &mut complaints).await;
         let Some((stream, address)) = accepted else { continue };
         serve(&shard, stream, address);
     }
@@ -81,12 +81,12 @@ pub async fn accept_for_all<R: Send>(
         let fewest =
             site.metrics.shards().iter().zip(&outlets).min_by_key(|(shard, _)| shard.connections.get());
         let Some((metrics, outlet)) = fewest else { return };
-        let accepted = accept(&listener, metrics, &mut complaints).await;
+        let accepted = accept(&listener, &metrics.accept_errors, &mut complaints).await;
         let Some((stream, address)) = accepted else { continue };
         let Ok(stream) = stream.into_std() else { continue };
         // Counted by the receiver, which may take a moment: count here too, so that a burst is spread.
         metrics.connections.add_shared(1);
-        if outlet.send(ShardMessage::Accepted(stream, address), size_of::<ShardMessage<R>>()).is_err() {
+        if outlet.offer(ShardMessage::Accepted(stream, address), size_of::<ShardMessage<R>>()).is_err() {
             metrics.connections.sub_shared(1);
             metrics.connections_refused.add_shared(1);
         }
@@ -95,7 +95,7 @@ pub async fn accept_for_all<R: Send>(
 
 /// When a failed accept was last logged.
 #[derive(Debug, Default)]
-struct Complaints(Option<Instant>);
+pub(super) struct Complaints(Option<Instant>);
 
 impl Complaints {
     fn log(&mut self, error: &io::Error) {
@@ -106,15 +106,16 @@ impl Complaints {
     }
 }
 
-async fn accept(
+/// The next connection; `None` after an error, which is counted.
+pub(super) async fn accept(
     listener: &TcpListener,
-    metrics: &ShardMetrics,
+    errors: &Cell,
     complaints: &mut Complaints,
 ) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok(accepted) => Some(accepted),
         Err(error) => {
-            metrics.accept_errors.add_shared(1);
+            errors.add_shared(1);
             let is_of_client = matches!(
                 error.kind(),
                 io::ErrorKind::ConnectionAborted
@@ -184,6 +185,9 @@ async fn serve_http<A: SessionApp>(shard: Rc<Shard<A>>, stream: TcpStream, addre
                 let _ = shard.send_to(owner, ShardMessage::Adopt(id, stream, left_over), bytes);
             }
         }
+        AfterUpgrade::Relay(way) => {
+            spawn_local(tunnel::serve(shard.clone(), stream, left_over, way));
+        }
         AfterUpgrade::Echo => {
             let bytes_max = shard.site.config.payload_bytes_max;
             echo::serve(stream, left_over, bytes_max, stalled_max).await;
@@ -193,7 +197,9 @@ async fn serve_http<A: SessionApp>(shard: Rc<Shard<A>>, stream: TcpStream, addre
 
 /// Takes the first step of a request at once. A client may close its connection right behind its request; hyper
 /// then drops the response without having asked for it once, and a session would never hear of its lost poll.
-fn begin<F: Future<Output: Unpin> + Unpin>(mut answer: F) -> impl Future<Output = F::Output> + Unpin {
+pub(super) fn begin<F: Future<Output: Unpin> + Unpin>(
+    mut answer: F,
+) -> impl Future<Output = F::Output> + Unpin {
     let mut first = Some(Pin::new(&mut answer).poll(&mut Context::from_waker(Waker::noop())));
     poll_fn(move |context| match first.take() {
         Some(Poll::Ready(done)) => Poll::Ready(done),

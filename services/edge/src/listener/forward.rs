@@ -1,9 +1,11 @@
 //! A request whose session lives on another shard.
 //!
-//! The request travels as plain data through the owner's inbox and is answered by a oneshot; its connection stays
+//! It comes from the shard that has its connection, or from the peer listener, which has no sessions. The request
+//! travels as plain data through the owner's inbox and is answered by a oneshot; its connection stays
 //! where it is. Only the stream of a WebSocket moves. A client that goes away takes its request with it: the
 //! oneshot closes and the owner drops what it was doing, which ends a parked poll as it should.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use engineio_proto::ProtocolVersion;
@@ -11,6 +13,7 @@ use engineio_proto::handshake::ErrorCode;
 use tokio::sync::oneshot;
 
 use crate::ids::SessionId;
+use crate::inbox::{Outlet, SendError};
 use crate::session::app::SessionApp;
 use crate::shard::{Shard, ShardMessage};
 use crate::transport::polling::{self, PollRequest};
@@ -38,34 +41,32 @@ impl Forwarded {
     }
 }
 
-/// Answers a polling request wherever its session lives.
+/// Answers a polling request of a session of this node.
 pub async fn answer<A: SessionApp>(shard: Rc<Shard<A>>, request: PollRequest) -> Reply {
-    let owner = request.id.shard();
-    if request.id.node() != shard.site.node {
-        return Reply::error(ErrorCode::SessionIdUnknown);
-    }
-    if owner == shard.index {
+    if request.id.shard() == shard.index {
         return polling::answer(shard, request).await;
     }
     shard.metrics.requests_forwarded.add(1);
+    hand_over(&shard.outlets, request).await
+}
+
+/// Has the shard that owns its session answer a polling request.
+pub(super) async fn hand_over<R>(outlets: &[Outlet<ShardMessage<R>>], request: PollRequest) -> Reply {
+    let Some(outlet) = outlets.get(request.id.shard()) else {
+        return Reply::error(ErrorCode::SessionIdUnknown);
+    };
     let (reply, answer) = oneshot::channel();
     let message = ShardMessage::Request(Forwarded { request, reply });
-    if shard.send_to(owner, message, size_of::<PollRequest>()).is_none() {
-        return not_now(&shard, owner);
-    }
-    match answer.await {
-        Ok(reply) => reply,
-        Err(_) => Reply::error(ErrorCode::SessionIdUnknown),
+    match outlet.offer(message, size_of::<PollRequest>()) {
+        Ok(()) => answer.await.unwrap_or_else(|_| Reply::error(ErrorCode::SessionIdUnknown)),
+        Err(SendError::Full(_)) => not_now(),
+        Err(SendError::Closed(_)) => Reply::error(ErrorCode::SessionIdUnknown),
     }
 }
 
-/// The owner's inbox is full, or there is no such shard.
-fn not_now<A: SessionApp>(shard: &Shard<A>, owner: usize) -> Reply {
-    if owner < shard.outlets.len() {
-        Reply::empty(503).with_header("retry-after", "1")
-    } else {
-        Reply::error(ErrorCode::SessionIdUnknown)
-    }
+/// The answer to a request that finds everything taken for a moment.
+pub(super) fn not_now() -> Reply {
+    Reply::empty(503).with_header("retry-after", "1")
 }
 
 /// The question whether a WebSocket may join a session.
@@ -73,7 +74,7 @@ fn not_now<A: SessionApp>(shard: &Shard<A>, owner: usize) -> Reply {
 pub struct Inspection {
     id: SessionId,
     version: Option<ProtocolVersion>,
-    address: std::net::IpAddr,
+    address: IpAddr,
     reply: oneshot::Sender<Result<(), ErrorCode>>,
 }
 
@@ -85,7 +86,7 @@ impl Inspection {
     }
 }
 
-/// Asks the owner of a session whether a WebSocket may join it.
+/// Asks the shard that owns a session of this node whether a WebSocket may join it.
 ///
 /// # Errors
 /// The code to refuse the WebSocket with.
@@ -93,27 +94,40 @@ pub async fn inspect<A: SessionApp>(
     shard: &Rc<Shard<A>>,
     id: SessionId,
     version: Option<ProtocolVersion>,
-    address: std::net::IpAddr,
+    address: IpAddr,
 ) -> Result<(), ErrorCode> {
-    let owner = id.shard();
-    if id.node() != shard.site.node {
-        return Err(ErrorCode::SessionIdUnknown);
-    }
-    if owner == shard.index {
+    if id.shard() == shard.index {
         return inspect_here(shard, id, version, address);
     }
     shard.metrics.requests_forwarded.add(1);
+    inspect_there(&shard.outlets, id, version, address).await
+}
+
+/// As [`inspect`], from a thread without sessions.
+///
+/// # Errors
+/// As [`inspect`].
+pub(super) async fn inspect_there<R>(
+    outlets: &[Outlet<ShardMessage<R>>],
+    id: SessionId,
+    version: Option<ProtocolVersion>,
+    address: IpAddr,
+) -> Result<(), ErrorCode> {
+    let unknown = Err(ErrorCode::SessionIdUnknown);
     let (reply, answer) = oneshot::channel();
     let message = ShardMessage::Inspect(Inspection { id, version, address, reply });
-    shard.send_to(owner, message, size_of::<Inspection>()).ok_or(ErrorCode::SessionIdUnknown)?;
-    answer.await.unwrap_or(Err(ErrorCode::SessionIdUnknown))
+    let sent = outlets.get(id.shard()).map(|outlet| outlet.offer(message, size_of::<Inspection>()));
+    match sent {
+        Some(Ok(())) => answer.await.unwrap_or(unknown),
+        Some(Err(SendError::Full(_) | SendError::Closed(_))) | None => unknown,
+    }
 }
 
 fn inspect_here<A: SessionApp>(
     shard: &Rc<Shard<A>>,
     id: SessionId,
     version: Option<ProtocolVersion>,
-    address: std::net::IpAddr,
+    address: IpAddr,
 ) -> Result<(), ErrorCode> {
     shard.with(|core| {
         let session = core.sessions.find(id).and_then(|key| core.sessions.get(key));

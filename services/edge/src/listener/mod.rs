@@ -8,6 +8,8 @@
 //! - `upgrade`: the opening handshake of a WebSocket
 //! - [`error_body`]: what a refused client reads
 //! - [`forward`]: a request whose session lives on another shard
+//! - [`relay`]: a request whose session lives on another node
+//! - [`peer`]: requests that other nodes relay to this one
 //! - [`static_files`]: the demo pages and the official browser clients
 //!
 //! HTTP types end here and in [`crate::transport`].
@@ -18,6 +20,8 @@ mod body;
 mod cors;
 pub mod error_body;
 pub mod forward;
+pub mod peer;
+pub mod relay;
 pub mod router;
 pub mod static_files;
 mod upgrade;
@@ -33,6 +37,7 @@ use crate::config::{Capacity, EdgeConfig};
 use crate::metrics::Metrics;
 use crate::session::registry::Session;
 use admission::Origins;
+use relay::Relay;
 use static_files::StaticFiles;
 
 /// What all shards of an edge serve and obey; read-only.
@@ -46,6 +51,8 @@ pub struct Site {
     pub node: NodeId,
     /// The link to the other nodes; an application that has none is alone.
     pub adapter: Option<Adapter>,
+    /// How requests are handed to the other nodes, if there may be any.
+    pub relay: Option<Arc<Relay>>,
     /// The counters of all shards.
     pub metrics: Arc<Metrics>,
     /// Which pages of other origins may connect.

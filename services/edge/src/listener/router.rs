@@ -3,11 +3,12 @@
 //! The order of checks for the endpoint is the reference's: transport, session or method, version; with the
 //! origin before them all and the version before a WebSocket is accepted.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use engineio_proto::handshake::{ErrorCode, Query};
@@ -18,11 +19,10 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use super::admission::{Origin, client_address};
 use super::static_files::{gzip, is_bundle_name};
-use super::{Site, body, cors, error_body, forward, upgrade};
+use super::{Site, body, cors, error_body, forward, relay, upgrade};
 use crate::config::TransportName;
 use crate::ids::SessionId;
 use crate::session::app::{Handshake, SessionApp};
@@ -31,9 +31,7 @@ use crate::session::registry::Opening;
 use crate::shard::Shard;
 use crate::transport::polling::{self, PollMethod, PollRequest};
 use crate::transport::reply::Reply;
-
-/// How long a body is still read whose request has been refused.
-const REFUSED_BODY: Duration = Duration::from_secs(1);
+use crate::transport::tunnel::Tunnel;
 
 /// What happens to a connection after `101 Switching Protocols`.
 #[derive(Debug)]
@@ -42,6 +40,8 @@ pub enum AfterUpgrade {
     Open(Box<OpenRequest>),
     /// It joins a session that began by polling.
     Join(SessionId),
+    /// It joins a session on another node.
+    Relay(Box<Tunnel>),
     /// It is a plain echo.
     Echo,
 }
@@ -177,7 +177,8 @@ async fn endpoint<A: SessionApp>(
             websocket_request(&shard, client, after, &request, query, session).await
         }
         Ok(None) => handshake(&shard, client, &request, &query),
-        Ok(Some(id)) => poll(shard, client, request, query, id).await,
+        Ok(Some(id)) if id.node() == site.node => poll(shard, client, request, query, id).await,
+        Ok(Some(id)) => relay::poll(shard, client.address, request, &query, id).await,
     };
     reply.headers.extend(cors);
     reply
@@ -303,7 +304,6 @@ async fn poll<A: SessionApp>(
     let bytes_max = shard.site.config.payload_bytes_max;
     let body_timeout = shard.site.config.limits.http_body_timeout();
     let (sender, arriving) = oneshot::channel();
-    let reader = shard.clone();
     let method = match *request.method() {
         Method::GET => PollMethod::Get,
         Method::POST => PollMethod::Post(form, arriving),
@@ -311,26 +311,13 @@ async fn poll<A: SessionApp>(
     };
     let is_post = matches!(method, PollMethod::Post(..));
     let poll = PollRequest { id, query, address: client.address, method };
+    let reader = shard.clone();
     let answer = forward::answer(shard, poll);
     if !is_post {
         return answer.await;
     }
-    let reading = async move {
-        match timeout(body_timeout, body::read(&reader, request, bytes_max)).await {
-            Ok(Some(body)) => drop(sender.send(body)),
-            // Dropping the sender tells the session that no body will come.
-            Ok(None) | Err(_) => drop(sender),
-        }
-    };
-    let (mut answer, mut reading) = (std::pin::pin!(answer), std::pin::pin!(reading));
-    tokio::select! {
-        reply = &mut answer => {
-            // A client that is cut off in the middle of its request may never see why.
-            let _ = timeout(REFUSED_BODY, &mut reading).await;
-            reply
-        }
-        () = &mut reading => answer.await,
-    }
+    let reading = body::read(&reader, request.into_body(), bytes_max, body_timeout, sender);
+    body::answer_while(reading, answer).await
 }
 
 async fn websocket_request<A: SessionApp>(
@@ -349,6 +336,16 @@ async fn websocket_request<A: SessionApp>(
         }
     };
     let next = match session {
+        Some(id) if id.node() != shard.site.node => {
+            match relay::websocket(shard, client.address, &query, id).await {
+                Ok(tunnel) => AfterUpgrade::Relay(tunnel),
+                Err(relay::Refused::Code(code)) => return refuse(shard, code, true),
+                Err(relay::Refused::Reply(reply)) => {
+                    shard.metrics.handshakes_refused.add(1);
+                    return reply;
+                }
+            }
+        }
         Some(id) => match forward::inspect(shard, id, query.eio, client.address).await {
             Ok(()) => AfterUpgrade::Join(id),
             Err(code) => return refuse(shard, code, true),
@@ -376,8 +373,14 @@ fn respond(site: &Site, reply: Reply, accepts_gzip: bool, script_guard: bool) ->
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let out = response.headers_mut();
-    if !content_type.is_empty() {
-        out.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let content_type = match content_type {
+        Cow::Borrowed(known) => Ok(HeaderValue::from_static(known)),
+        Cow::Owned(relayed) => HeaderValue::try_from(relayed),
+    };
+    if let Ok(value) = content_type
+        && !value.is_empty()
+    {
+        out.insert(header::CONTENT_TYPE, value);
     }
     if compress {
         out.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -73,7 +73,7 @@ impl Askings {
         Some(gather)
     }
 
-    /// One of those who were asked has answered: where the answer goes.
+    /// One of those who were asked has answered, or is gone and will not: where the answer goes.
     pub fn answered(&mut self, key: BroadcastKey) -> Option<Arc<Gather>> {
         let asking = self.slots.get_mut(key.0 as usize)?;
         let gather = asking.gather.clone();
@@ -120,6 +120,14 @@ impl Acks {
             self.pending = None;
         }
         owner
+    }
+
+    /// The broadcasts that wait for an answer.
+    pub fn broadcasts(&self) -> impl Iterator<Item = BroadcastKey> {
+        self.pending.iter().flat_map(|pending| pending.values()).filter_map(|owner| match owner {
+            Owner::Broadcast(key) => Some(*key),
+            Owner::Upstream(_) => None,
+        })
     }
 
     /// How many answers are expected.

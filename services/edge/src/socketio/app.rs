@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapter::adapter::Adapter;
+use adapter::interest::JoinOutcome;
 use engineio_proto as eio;
 use engineio_proto::session::CloseReason;
 use socketio_proto as sio;
@@ -63,8 +64,8 @@ pub enum Completion {
     Reply(SocketKey, Option<sio::packet::AckId>, Reply),
     /// What comes of an acknowledgement; events do not wait for it.
     Acked(SocketKey, Reply),
-    /// A subscription is active.
-    Subscribed(Ticket),
+    /// A subscription is active, or takes too long.
+    Subscribed(Ticket, JoinOutcome),
     /// What the upstream answers to the event of another server.
     ServerEvent(Arc<Gather>, Option<String>),
 }
@@ -295,12 +296,13 @@ impl SessionApp for SocketIo {
 
     fn closed(
         &mut self,
-        _sessions: &mut Sessions<ClientState>,
+        sessions: &mut Sessions<ClientState>,
         _session: SessionKey,
         state: ClientState,
         reason: CloseReason,
     ) {
         for (_, socket) in state.connection.iter() {
+            self.finish_parked(sessions, socket);
             self.remove_socket(socket, reason.as_str());
         }
     }
@@ -324,7 +326,7 @@ impl SessionApp for SocketIo {
             Completion::Connect(session, path, decision) => self.decided(sessions, session, &path, decision),
             Completion::Reply(socket, ack_id, reply) => self.answered(sessions, socket, ack_id, reply),
             Completion::Acked(socket, reply) => self.do_job(sessions, Job::reply(socket, None, reply)),
-            Completion::Subscribed(ticket) => self.subscribed(sessions, ticket),
+            Completion::Subscribed(ticket, outcome) => self.subscribed(sessions, ticket, outcome),
             Completion::ServerEvent(gather, answer) => gather.event(answer),
         }
     }

@@ -8,13 +8,13 @@ use socketio_proto::namespace::NamespacePath;
 use socketio_proto::packet::{Outgoing, Packet, PacketType, ProtocolVersion};
 
 use super::app::{ClientState, Completion, SocketIo};
-use super::deliver::{Job, send};
+use super::deliver::{Job, Wishes, send};
 use super::interest::Ticket;
 use super::socket::name;
 use crate::rooms::index::SocketKey;
 use crate::session::ending::Farewell;
 use crate::session::registry::{SessionKey, Sessions};
-use crate::upstream::{Actions, Answer, Connect, Decision};
+use crate::upstream::{Action, Actions, Answer, Connect, Decision};
 
 impl SocketIo {
     /// A CONNECT of the client.
@@ -189,6 +189,7 @@ impl SocketIo {
         if let (Some(path), Some(state)) = (path, state) {
             state.connection.remove(path.as_str());
         }
+        self.finish_parked(sessions, socket);
         self.remove_socket(socket, reason);
     }
 
@@ -214,12 +215,34 @@ impl SocketIo {
         }
     }
 
+    /// Carries out what a client wanted of others before it left, as far as that waited only for its joins.
+    pub(super) fn finish_parked(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey) {
+        let parked = self.joining.forget(key);
+        let waiting = self.sockets.get_mut(key).and_then(|socket| socket.waiting.take());
+        for (actions, _) in parked {
+            self.broadcast_all(sessions, key, actions);
+        }
+        // Behind an answer that the upstream still owes nothing is put to it.
+        let Some(waiting) = waiting.filter(|waiting| !waiting.asked) else { return };
+        for event in waiting.events {
+            let answer = self.with_view(key, |upstream, view| upstream.event(view, &event));
+            if let Some(Answer::Now(reply)) = answer {
+                self.broadcast_all(sessions, key, reply.actions.into_iter());
+            }
+        }
+    }
+
+    fn broadcast_all(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, actions: Wishes) {
+        for action in actions.filter(|action| matches!(action, Action::Broadcast { .. })) {
+            self.act(sessions, key, action);
+        }
+    }
+
     /// Forgets a socket; the upstream still sees its rooms.
     pub(super) fn remove_socket(&mut self, key: SocketKey, reason: &'static str) {
         self.with_view(key, |upstream, view| upstream.disconnected(view, reason));
         self.rooms.leave_all(key);
         self.close_emptied_rooms();
-        self.joining.forget(key);
         if let Some(socket) = self.sockets.remove(key) {
             self.by_id.remove(&(socket.namespace, socket.id));
             if let Some(path) = self.namespaces.path(socket.namespace) {
@@ -230,6 +253,9 @@ impl SocketIo {
                 self.expiring.remove(&(at, key));
             }
             self.metrics.acks_pending.sub(socket.acks.len() as u64);
+            for broadcast in socket.acks.broadcasts() {
+                self.askings.answered(broadcast);
+            }
         }
         if self.sockets.is_empty() {
             self.by_id.shrink_to_fit();
@@ -243,7 +269,7 @@ impl SocketIo {
         let is_first = self.rooms.join(key, namespace, Some(room));
         self.count();
         let path = self.namespaces.path(namespace)?;
-        if is_first { self.interest.open_room(path, room) } else { self.interest.pending(path, room) }
+        if is_first { self.interest.open_room(path, room) } else { self.interest.enter_room(path, room) }
     }
 
     /// Takes a socket out of a room.

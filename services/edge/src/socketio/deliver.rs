@@ -20,7 +20,7 @@ use super::app::{ClientState, SocketIo};
 use super::gather::Ask;
 use super::interest::Waiter;
 use super::siblings::{Passed, Remote};
-use super::socket::{is_own_room, parse_name};
+use super::socket::{USER_PREFIX, is_own_room, parse_name};
 use crate::outbox::wire::{Dialect, Wire};
 use crate::rooms::fan_out::{Broadcast, EncodedOnce, FanOut, OutPacket, SLICE, encode};
 use crate::rooms::index::SocketKey;
@@ -159,7 +159,7 @@ impl SocketIo {
         }
     }
 
-    fn act(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, action: Action) {
+    pub(super) fn act(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey, action: Action) {
         let Some(socket) = self.sockets.get(key) else { return };
         let namespace = socket.namespace;
         match action {
@@ -190,6 +190,8 @@ impl SocketIo {
                     self.interest.wait(ticket, Waiter::Socket(key));
                 }
             }
+            // Who is in the room of a user is that user, until an update says otherwise.
+            Action::Leave(room) if room.starts_with(USER_PREFIX) => self.metrics.limit_hits.add(1),
             Action::Leave(room) => self.leave_room(key, namespace, &room),
             Action::Update(update) => {
                 if let Some(ticket) = self.update(key, update) {
@@ -307,7 +309,8 @@ impl SocketIo {
                 continue;
             }
             let Some(job) = self.jobs.pop_front() else { return Work::Done };
-            budget -= 1;
+            // To describe a page of sockets is as much work as to serve a slice.
+            budget -= if matches!(job, Job::List(..)) { budget } else { 1 };
             if let Some(rest) = self.run(sessions, job) {
                 self.jobs.push_front(rest);
             }

@@ -3,6 +3,7 @@
 //! Events of one socket are put to the application one after the other: while an answer is awaited, the next
 //! events wait with their socket, within bounds.
 
+use adapter::interest::JoinOutcome;
 use engineio_proto::session::CloseReason;
 use socketio_proto::packet::{AckId, Packet};
 use websocket_proto::close::CloseCode;
@@ -107,7 +108,11 @@ impl SocketIo {
     ) {
         loop {
             let Some(socket) = self.sockets.get_mut(key) else { return };
-            if socket.waiting.is_some() {
+            if let Some(fresh) = &socket.waiting {
+                // Something is to be waited for again: what waited before waits on.
+                if let Some(later) = &mut later {
+                    later.asked = fresh.asked;
+                }
                 socket.waiting = later;
                 return;
             }
@@ -151,8 +156,13 @@ impl SocketIo {
     }
 
     /// A subscription is active: who has waited for it goes on.
-    pub(super) fn subscribed(&mut self, sessions: &mut Sessions<ClientState>, ticket: Ticket) {
-        for waiter in self.interest.subscribed(ticket) {
+    pub(super) fn subscribed(
+        &mut self,
+        sessions: &mut Sessions<ClientState>,
+        ticket: Ticket,
+        outcome: JoinOutcome,
+    ) {
+        for waiter in self.interest.subscribed(ticket, outcome) {
             match waiter {
                 Waiter::Share(share) => drop(share),
                 Waiter::Accept(session, path, actions) => {

@@ -13,8 +13,11 @@ use socketio_proto::namespace::NamespacePath;
 /// The most bytes of a list that must be one answer: Node servers ask so, and drop what their Redis client refuses.
 const WHOLE_LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Where answers go. Called from the threads of the shards; it must not block.
-pub type Sink = Box<dyn Fn(Answer) + Send + Sync>;
+/// The most bytes of acks that wait for the slowest shard to count.
+const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Where answers go, and whether they are on their way. Called from the threads of the shards; it must not block.
+pub type Sink = Box<dyn Fn(Answer) -> bool + Send + Sync>;
 
 /// What is asked of every shard.
 #[derive(Debug)]
@@ -47,6 +50,9 @@ struct State {
     list_bytes: usize,
     /// Acks that came before every shard had counted.
     early: Vec<(String, JsonData)>,
+    early_bytes: usize,
+    /// A page was lost: the list must not seem complete.
+    is_broken: bool,
 }
 
 impl std::fmt::Debug for Gather {
@@ -83,6 +89,8 @@ impl Gather {
                 list: Vec::new(),
                 list_bytes: 0,
                 early: Vec::new(),
+                early_bytes: 0,
+                is_broken: false,
             }),
         })
     }
@@ -92,10 +100,8 @@ impl Gather {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, answer: Answer) {
-        if let Some(sink) = &self.sink {
-            sink(answer);
-        }
+    fn answer(&self, answer: Answer) -> bool {
+        self.sink.as_ref().is_none_or(|sink| sink(answer))
     }
 
     /// A shard has done what was asked, for so many sockets.
@@ -112,6 +118,7 @@ impl Gather {
 
     /// A shard's part of a list of names: rooms, or with `are_sids` socket ids.
     pub fn names(&self, names: impl Iterator<Item = String>, are_sids: bool) {
+        let names: Vec<String> = names.collect();
         let mut state = self.state();
         state.names.extend(names);
         state.left = state.left.saturating_sub(1);
@@ -130,10 +137,10 @@ impl Gather {
         let is_end = state.left == 0 && is_last;
         if self.paged {
             // Under the lock: no other page may come behind the last one.
-            if is_end || !sockets.is_empty() {
-                self.answer(Answer::Sockets { sockets, more: !is_end });
+            if !state.is_broken && (is_end || !sockets.is_empty()) {
+                state.is_broken = !self.answer(Answer::Sockets { sockets, more: !is_end });
             }
-            return true;
+            return !state.is_broken;
         }
         let asked = sockets.len();
         let bytes_max = WHOLE_LIST_BYTES_MAX;
@@ -171,7 +178,11 @@ impl Gather {
     pub fn ack(&self, sid: String, args: JsonData) {
         let mut state = self.state();
         if state.left > 0 {
-            state.early.push((sid, args));
+            // Of what is beyond, the asker hears that it is missing.
+            state.early_bytes = state.early_bytes.saturating_add(sid.len() + args.bytes_len());
+            if state.early_bytes <= EARLY_BYTES_MAX {
+                state.early.push((sid, args));
+            }
             return;
         }
         drop(state);
@@ -204,7 +215,8 @@ impl Drop for Share {
     }
 }
 
-fn weight(socket: &RemoteSocket) -> usize {
+/// Bytes of a socket in a list, about.
+pub fn weight(socket: &RemoteSocket) -> usize {
     let texts = [&socket.handshake, &socket.data, &socket.user].into_iter().flatten();
     let rooms = socket.rooms.iter().map(|room| room.len() + 8);
     texts.map(String::len).chain(rooms).sum::<usize>() + socket.id.len() + 64
@@ -220,7 +232,10 @@ mod tests {
     fn gather(shards: usize, operation: &Operation) -> (Arc<Gather>, Arc<Mutex<Vec<Answer>>>) {
         let answers: Arc<Mutex<Vec<Answer>>> = Arc::default();
         let heard = answers.clone();
-        let sink: Sink = Box::new(move |answer| heard.lock().unwrap().push(answer));
+        let sink: Sink = Box::new(move |answer| {
+            heard.lock().unwrap().push(answer);
+            true
+        });
         (Gather::new(shards, operation, Some(sink)), answers)
     }
 

@@ -5,11 +5,13 @@
 
 use std::rc::Rc;
 
+use adapter::Status;
 use adapter::adapter::Adapter;
+use adapter::interest::JoinOutcome;
 use cluster_proto::identity::NodeId;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use socketio_proto::namespace::NamespacePath;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::app::Completion;
 use super::gather::Share;
@@ -42,6 +44,8 @@ pub struct Interest {
     open: HashMap<Ticket, Open>,
     /// Rooms whose subscription is not active yet.
     pending: HashMap<(NamespacePath, Rc<str>), Ticket>,
+    /// Rooms whose join was over before their subscription was active: the next member asks again.
+    deaf: HashSet<(NamespacePath, Rc<str>)>,
     /// Sockets of each namespace, and clients that are about to have one.
     namespaces: HashMap<NamespacePath, Held>,
 }
@@ -58,6 +62,15 @@ struct Open {
 struct Held {
     count: usize,
     pending: Option<Ticket>,
+    deaf: bool,
+}
+
+/// How far a subscription is.
+enum Subscribed {
+    Active,
+    /// It is not active, and nobody waits for it.
+    Degraded,
+    Pending(Ticket),
 }
 
 impl Interest {
@@ -69,6 +82,7 @@ impl Interest {
             next: 0,
             open: HashMap::new(),
             pending: HashMap::new(),
+            deaf: HashSet::new(),
             namespaces: HashMap::new(),
         }
     }
@@ -85,13 +99,26 @@ impl Interest {
 
     /// Somebody needs the namespace: what has to be waited for, if anything.
     pub fn hold(&mut self, path: &NamespacePath) -> Option<Ticket> {
+        let is_cut_off = self.is_cut_off();
         if let Some(held) = self.namespaces.get_mut(path) {
             held.count += 1;
-            return held.pending;
+            if held.pending.is_some() || !held.deaf && !is_cut_off {
+                return held.pending;
+            }
+        } else {
+            self.namespaces.insert(path.clone(), Held { count: 1, pending: None, deaf: false });
+            let subscribed = self.subscribe(path, None);
+            return self.note_namespace(path, &subscribed);
         }
-        let pending = self.subscribe(path, None);
-        self.namespaces.insert(path.clone(), Held { count: 1, pending });
-        pending
+        let subscribed = self.subscribe_again(path, None);
+        self.note_namespace(path, &subscribed)
+    }
+
+    fn note_namespace(&mut self, path: &NamespacePath, subscribed: &Subscribed) -> Option<Ticket> {
+        let held = self.namespaces.get_mut(path)?;
+        held.deaf = matches!(subscribed, Subscribed::Degraded);
+        held.pending = subscribed.ticket();
+        held.pending
     }
 
     /// Somebody needs the namespace no more.
@@ -106,23 +133,51 @@ impl Interest {
 
     /// A room has its first member here: what has to be waited for, if anything.
     pub fn open_room(&mut self, path: &NamespacePath, room: &str) -> Option<Ticket> {
-        let ticket = self.subscribe(path, Some(room))?;
-        self.pending.insert((path.clone(), Rc::from(room)), ticket);
-        Some(ticket)
+        let subscribed = self.subscribe(path, Some(room));
+        self.note_room(path, room, &subscribed)
+    }
+
+    /// A room has one more member here: what it has to wait for, if anything.
+    pub fn enter_room(&mut self, path: &NamespacePath, room: &str) -> Option<Ticket> {
+        let is_cut_off = self.is_cut_off();
+        if self.pending.is_empty() && self.deaf.is_empty() && !is_cut_off {
+            return None;
+        }
+        let name = (path.clone(), Rc::from(room));
+        if let Some(ticket) = self.pending.get(&name) {
+            return Some(*ticket);
+        }
+        if !is_cut_off && !self.deaf.contains(&name) {
+            return None;
+        }
+        let subscribed = self.subscribe_again(path, Some(room));
+        self.note_room(path, room, &subscribed)
+    }
+
+    fn note_room(&mut self, path: &NamespacePath, room: &str, subscribed: &Subscribed) -> Option<Ticket> {
+        let name = || (path.clone(), Rc::from(room));
+        match subscribed {
+            Subscribed::Active if self.deaf.is_empty() => {}
+            Subscribed::Active => drop(self.deaf.remove(&name())),
+            Subscribed::Degraded => drop(self.deaf.insert(name())),
+            Subscribed::Pending(ticket) => drop(self.pending.insert(name(), *ticket)),
+        }
+        subscribed.ticket()
     }
 
     /// A room has lost its last member here.
     pub fn close_room(&mut self, path: &NamespacePath, room: &str) {
-        self.pending.remove(&(path.clone(), Rc::from(room)));
+        if !self.pending.is_empty() || !self.deaf.is_empty() {
+            let name = (path.clone(), Rc::from(room));
+            self.pending.remove(&name);
+            self.deaf.remove(&name);
+        }
         self.adapter.leave(path, Some(room));
     }
 
-    /// What one more member of a room has to wait for, if anything.
-    pub fn pending(&self, path: &NamespacePath, room: &str) -> Option<Ticket> {
-        if self.pending.is_empty() {
-            return None;
-        }
-        self.pending.get(&(path.clone(), Rc::from(room))).copied()
+    /// Whether subscriptions that were active may not be.
+    fn is_cut_off(&self) -> bool {
+        self.adapter.status() != Status::Ready
     }
 
     /// Lets something wait for a subscription.
@@ -133,43 +188,67 @@ impl Interest {
     }
 
     /// A subscription is active, or takes too long: who has waited for it.
-    pub fn subscribed(&mut self, ticket: Ticket) -> Vec<Waiter> {
+    pub fn subscribed(&mut self, ticket: Ticket, outcome: JoinOutcome) -> Vec<Waiter> {
         let Some(Open { path, room, waiters }) = self.open.remove(&ticket) else { return Vec::new() };
+        let is_deaf = outcome == JoinOutcome::Degraded;
         match room {
             // The room may have been left and joined again meanwhile, which is another subscription.
             Some(room) => {
                 let name = (path, room);
                 if self.pending.get(&name) == Some(&ticket) {
                     self.pending.remove(&name);
+                    if is_deaf {
+                        self.deaf.insert(name);
+                    } else {
+                        self.deaf.remove(&name);
+                    }
                 }
             }
             None => {
-                if let Some(held) = self.namespaces.get_mut(&path) {
-                    held.pending.take_if(|pending| *pending == ticket);
+                if let Some(held) = self.namespaces.get_mut(&path)
+                    && held.pending.take_if(|pending| *pending == ticket).is_some()
+                {
+                    held.deaf = is_deaf;
                 }
             }
         }
         waiters
     }
 
-    fn subscribe(&mut self, path: &NamespacePath, room: Option<&str>) -> Option<Ticket> {
+    /// Asks once more for what is wanted already, without counting it twice.
+    fn subscribe_again(&mut self, path: &NamespacePath, room: Option<&str>) -> Subscribed {
+        let subscribed = self.subscribe(path, room);
+        self.adapter.leave(path, room);
+        subscribed
+    }
+
+    fn subscribe(&mut self, path: &NamespacePath, room: Option<&str>) -> Subscribed {
         let (sender, mut done) = oneshot::channel();
         let done_there = move |outcome| {
             // A shard that has ended does not miss it.
             let _ = sender.send(outcome);
         };
         self.adapter.join(path, room, Box::new(done_there));
-        if !matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
-            return None;
+        match done.try_recv() {
+            Ok(JoinOutcome::Active) => return Subscribed::Active,
+            Ok(JoinOutcome::Degraded) | Err(TryRecvError::Closed) => return Subscribed::Degraded,
+            Err(TryRecvError::Empty) => {}
         }
         let ticket = Ticket(self.next);
         self.next += 1;
         self.open.insert(ticket, Open { path: path.clone(), room: room.map(Rc::from), waiters: Vec::new() });
         self.completions.spawn(async move {
-            // Degraded or not: the adapter has counted it, and the join stands.
-            let _ = done.await;
-            Completion::Subscribed(ticket)
+            Completion::Subscribed(ticket, done.await.unwrap_or(JoinOutcome::Degraded))
         });
-        Some(ticket)
+        Subscribed::Pending(ticket)
+    }
+}
+
+impl Subscribed {
+    fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Subscribed::Pending(ticket) => Some(*ticket),
+            Subscribed::Active | Subscribed::Degraded => None,
+        }
     }
 }

@@ -58,11 +58,12 @@ impl Joining {
         self.sockets.remove(&socket).map(|waits| waits.parked)
     }
 
-    /// A socket is gone.
-    pub fn forget(&mut self, socket: SocketKey) {
-        if !self.sockets.is_empty() {
-            self.sockets.remove(&socket);
+    /// A socket is going: what waited behind its joins.
+    pub fn forget(&mut self, socket: SocketKey) -> VecDeque<Rest> {
+        if self.sockets.is_empty() {
+            return VecDeque::new();
         }
+        self.sockets.remove(&socket).map(|waits| waits.parked).unwrap_or_default()
     }
 }
 

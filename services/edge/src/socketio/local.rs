@@ -9,7 +9,7 @@ use adapter::broker::Gap;
 use adapter::cluster::peers::PeerEvent;
 use adapter::local::{LocalSockets, Replier};
 use cluster_proto::identity::NodeId;
-use cluster_proto::message::{ClusterMessage, Operation};
+use cluster_proto::message::{Change, ClusterMessage, Operation};
 use smallvec::SmallVec;
 use socketio_proto::namespace::NamespacePath;
 use socketio_proto::packet::PacketType;
@@ -100,6 +100,18 @@ impl LocalShards {
     /// Asks every shard; the answers of the node go to `sink`.
     pub fn ask(&self, namespace: NamespacePath, operation: Operation, sink: Option<Sink>) {
         let is_event = matches!(operation, Operation::ServerSideEmit { .. });
+        let changes_sockets = match &operation {
+            Operation::Join { .. }
+            | Operation::Leave { .. }
+            | Operation::Disconnect { .. }
+            | Operation::Update { .. } => true,
+            Operation::Broadcast { .. }
+            | Operation::BroadcastWithAck { .. }
+            | Operation::Fetch { .. }
+            | Operation::Rooms { .. }
+            | Operation::SocketIds { .. }
+            | Operation::ServerSideEmit { .. } => false,
+        };
         let bytes = weight(&operation) + ASK_OVERHEAD_BYTES;
         let gather = Gather::new(self.outlets.len(), &operation, sink);
         let ask = Arc::new(Ask { namespace, operation, gather });
@@ -107,7 +119,10 @@ impl LocalShards {
         let shards = if is_event { 1 } else { self.outlets.len() };
         for outlet in self.outlets.iter().take(shards) {
             let message = ShardMessage::App(Remote::Ask(ask.clone()));
-            if let Err(SendError::Full(_)) = outlet.send(message, bytes) {
+            if let Err(SendError::Full(_)) = outlet.send(message, bytes)
+                && changes_sockets
+            {
+                // A question that is lost leaves a node that did not answer; an order leaves a wrong state.
                 self.end(Fate::Overflowed);
             }
         }
@@ -168,9 +183,16 @@ fn weight(operation: &Operation) -> usize {
         Operation::Join { selector, rooms, .. } | Operation::Leave { selector, rooms, .. } => {
             names(&selector.rooms) + names(&selector.except) + names(rooms)
         }
-        Operation::Disconnect { selector, .. }
-        | Operation::Update { selector, .. }
-        | Operation::Fetch { selector, .. } => names(&selector.rooms) + names(&selector.except),
+        Operation::Update { selector, update, .. } => {
+            let data = match &update.data {
+                Change::Set(data) => data.len(),
+                Change::Keep | Change::Clear => 0,
+            };
+            names(&selector.rooms) + names(&selector.except) + data
+        }
+        Operation::Disconnect { selector, .. } | Operation::Fetch { selector, .. } => {
+            names(&selector.rooms) + names(&selector.except)
+        }
         Operation::Rooms { .. } => 0,
         Operation::SocketIds { rooms, .. } => names(rooms),
     }

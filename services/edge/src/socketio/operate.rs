@@ -14,7 +14,7 @@ use socketio_proto::packet::Packet;
 use super::acks::{BroadcastKey, Owner};
 use super::app::{ClientState, Completion, SocketIo};
 use super::deliver::{Job, broadcast_of};
-use super::gather::{Ask, Share};
+use super::gather::{Ask, Share, weight};
 use super::interest::{Ticket, Waiter};
 use super::socket::{USER_PREFIX, is_own_room, name};
 use crate::rooms::fan_out::EncodedOnce;
@@ -28,6 +28,8 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// Sockets that are described in one go, before others get their turn; also the size of a page where none is given.
 const PAGE_SOCKETS: usize = 500;
+/// Bytes from which on a page is full, whatever it holds: far below what one message may have.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 impl SocketIo {
     /// Does what is asked, or gives it back if it must wait.
@@ -143,7 +145,15 @@ impl SocketIo {
         } else {
             PAGE_SOCKETS
         };
-        let sockets = rest.by_ref().take(page).filter_map(|key| self.describe(sessions, key)).collect();
+        let (mut sockets, mut bytes) = (Vec::new(), 0);
+        while sockets.len() < page
+            && bytes < PAGE_BYTES
+            && let Some(key) = rest.next()
+        {
+            let Some(socket) = self.describe(sessions, key) else { continue };
+            bytes += weight(&socket);
+            sockets.push(socket);
+        }
         let is_last = rest.len() == 0;
         if !ask.gather.sockets(sockets, is_last) {
             self.metrics.limit_hits.add(1);

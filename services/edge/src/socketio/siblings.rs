@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use cluster_proto::broadcast::Selector;
+
 use super::gather::Ask;
 use crate::inbox::{Outlet, SendError};
 use crate::metrics::ShardMetrics;
@@ -111,11 +113,13 @@ impl Sibling {
     fn send(&self, broadcast: &Arc<Broadcast>) -> bool {
         let message = ShardMessage::App(Remote::Broadcast(broadcast.clone()));
         // A shard that has ended has no sockets left.
-        !matches!(self.outlet.send(message, broadcast_weight(broadcast)), Err(SendError::Full(_)))
+        !matches!(self.outlet.offer(message, broadcast_weight(broadcast)), Err(SendError::Full(_)))
     }
 }
 
 /// Bytes that a broadcast is counted with in the queue of a shard.
 pub(super) fn broadcast_weight(broadcast: &Broadcast) -> usize {
-    broadcast.packet.bytes() + BROADCAST_OVERHEAD_BYTES
+    let Selector { rooms, except } = &broadcast.selector;
+    let names = rooms.iter().chain(except).map(|name| name.len() + size_of::<String>());
+    broadcast.packet.bytes() + names.sum::<usize>() + BROADCAST_OVERHEAD_BYTES
 }

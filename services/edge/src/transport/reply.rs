@@ -1,5 +1,7 @@
 //! An HTTP response as plain data: made where the session lives, written where the connection is.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use engineio_proto::handshake::ErrorCode;
 
@@ -9,7 +11,7 @@ pub struct Reply {
     /// The HTTP status.
     pub status: u16,
     /// The `Content-Type`; empty sends none.
-    pub content_type: &'static str,
+    pub content_type: Cow<'static, str>,
     /// The body.
     pub body: Bytes,
     /// Whether the body may be compressed.
@@ -20,8 +22,9 @@ pub struct Reply {
 
 impl Reply {
     /// A response with a body.
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
-        Reply { status, content_type, body: body.into(), compressible: false, headers: Vec::new() }
+    pub fn new(status: u16, content_type: impl Into<Cow<'static, str>>, body: impl Into<Bytes>) -> Reply {
+        let (content_type, body) = (content_type.into(), body.into());
+        Reply { status, content_type, body, compressible: false, headers: Vec::new() }
     }
 
     /// A response without a body.

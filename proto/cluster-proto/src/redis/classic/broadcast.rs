@@ -51,6 +51,14 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<ClusterMessage, DecodeErr
     Ok(ClusterMessage { sender, namespace, id, trace_parent, operation })
 }
 
+/// Reads who sent a broadcast and nothing else: one's own come back, and need not be decoded to be dropped.
+#[must_use]
+pub fn sender(bytes: &[u8]) -> Option<&str> {
+    let mut input = Input::new(bytes);
+    let Ok(Value::Array(_)) = input.value() else { return None };
+    input.value().ok().and_then(text)
+}
+
 /// Encodes a broadcast.
 ///
 /// # Errors

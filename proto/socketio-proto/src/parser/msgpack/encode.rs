@@ -155,12 +155,20 @@ pub fn push_text(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     push_bytes(text.as_bytes(), &TEXT, out)
 }
 
-fn push_attachment(attachment: Option<&Bytes>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    push_bytes(attachment.ok_or(PlaceholderError::Illegal)?, &BINARY, out)
+/// Appends a binary value.
+///
+/// # Errors
+/// [`EncodeError::TooLong`] from 4 GiB on.
+pub fn push_binary(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    push_bytes(bytes, &BINARY, out)
 }
 
-/// Writes a number. What JavaScript takes for an integer is written as one, `1.0` and `1e3` too.
-fn push_number(text: &str, out: &mut Vec<u8>) {
+fn push_attachment(attachment: Option<&Bytes>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    push_binary(attachment.ok_or(PlaceholderError::Illegal)?, out)
+}
+
+/// Appends a number, given as JSON. What JavaScript takes for an integer is written as one, `1.0` and `1e3` too.
+pub fn push_number(text: &str, out: &mut Vec<u8>) {
     if let Ok(number) = text.parse() {
         return push_unsigned(number, out);
     }

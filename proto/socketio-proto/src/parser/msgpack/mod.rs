@@ -27,7 +27,9 @@ mod value;
 
 pub use decode::Data;
 pub(super) use decode::decode;
-pub use encode::{EncodeError, encode, push_array_head, push_json, push_map_head, push_text};
+pub use encode::{
+    EncodeError, encode, push_array_head, push_binary, push_json, push_map_head, push_number, push_text,
+};
 pub use value::{Input, MsgpackError, Value};
 
 #[cfg(doc)]

@@ -138,6 +138,13 @@ impl Wire for RedisWire {
         Ok(Publication::plain(self.names.heartbeat(), heartbeat::encode(heartbeat)))
     }
 
+    fn sender<'a>(&self, delivery: &'a Delivery) -> Option<&'a str> {
+        match self.names.parse(&delivery.key) {
+            Some(Channel::Broadcast { .. }) => broadcast::sender(&delivery.body),
+            Some(Channel::Request { .. } | Channel::Response { .. } | Channel::Heartbeat) | None => None,
+        }
+    }
+
     fn decode(&self, delivery: &Delivery) -> Result<Option<Incoming>, DecodeError> {
         let (bytes, limits) = (&*delivery.body, &self.limits);
         if bytes.len() > limits.message_bytes_max {

@@ -18,11 +18,29 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a client wants of the cluster; `None` if the event is none of these.
 pub(super) fn answer(cluster: &Cluster, namespace: &str, event: &Packet<'_>) -> Option<Answer<Reply>> {
-    let name = event.event.as_deref()?;
+    const NAMES: [&str; 6] = [
+        "fetch_sockets",
+        "sockets_join",
+        "sockets_leave",
+        "disconnect_sockets",
+        "broadcast_with_ack",
+        "server_emit",
+    ];
+    let name = event.event.as_deref().filter(|name| NAMES.contains(name))?;
+    Some(match wish(cluster, namespace, name, event) {
+        Some(later) => {
+            Answer::Later(Box::pin(async move { Reply::ack(Args::text(json!([later.await]).to_string())) }))
+        }
+        None => Answer::Now(Reply::ack(Args::text("[false]"))),
+    })
+}
+
+/// What is to be done; `None` if it cannot be made out.
+fn wish(cluster: &Cluster, namespace: &str, name: &str, event: &Packet<'_>) -> Option<Later<Value>> {
     let cluster = cluster.clone();
     let path = NamespacePath::parse(namespace).ok()?;
     let mut elements = json::elements(&event.data).skip(1);
-    let selector = selector(elements.next().unwrap_or("null"))?;
+    let first = elements.next().unwrap_or("null");
     let second = elements.next();
     let rooms = move || rooms(second?);
     let args = |name: &str, data: &str| Args {
@@ -30,7 +48,17 @@ pub(super) fn answer(cluster: &Cluster, namespace: &str, event: &Packet<'_>) -> 
         attachments: event.attachments.clone(),
         binary: event.is_binary(),
     };
-    let later: Later<Value> = match name {
+    if name == "server_emit" {
+        let args = args("server_event", first);
+        return Some(Box::pin(async move {
+            let heard = cluster.server_emit_with_ack(&path, args).await;
+            let answers: Vec<Value> =
+                heard.answers.iter().filter_map(|answer| serde_json::from_str(answer).ok()).collect();
+            json!({"answers": answers, "missing": missing(&heard.missing)})
+        }));
+    }
+    let selector = selector(first)?;
+    Some(match name {
         "fetch_sockets" => Box::pin(async move {
             let found = cluster.fetch(&path, selector).await;
             let ids: Vec<String> = found.sockets.into_iter().map(|socket| socket.id).collect();
@@ -57,18 +85,8 @@ pub(super) fn answer(cluster: &Cluster, namespace: &str, event: &Packet<'_>) -> 
                 json!({"acks": acks, "silent": heard.silent, "missing": missing(&heard.missing)})
             })
         }
-        "server_emit" => {
-            let args = args("server_event", second.unwrap_or("null"));
-            Box::pin(async move {
-                let heard = cluster.server_emit_with_ack(&path, args).await;
-                let answers: Vec<Value> =
-                    heard.answers.iter().filter_map(|answer| serde_json::from_str(answer).ok()).collect();
-                json!({"answers": answers, "missing": missing(&heard.missing)})
-            })
-        }
         _ => return None,
-    };
-    Some(Answer::Later(Box::pin(async move { Reply::ack(Args::text(json!([later.await]).to_string())) })))
+    })
 }
 
 fn done(done: crate::cluster::Done) -> Value {

@@ -1,0 +1,187 @@
+//! Lists of sockets, rooms and users; pages; who is online.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::{Cluster, config};
+
+fn names(list: &Value, name: &str) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|item| item[name].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn sockets_are_listed_with_what_is_known_of_them() {
+    let cluster = Cluster::new(2);
+    let a = cluster.edges[0].user_socket("/", &["r"], "u");
+    let b = cluster.edges[1].socket("/", &["r"]);
+    cluster.edges[1].socket("/chat", &["r"]);
+    cluster.edges[0].edit("/", &a, |socket| socket.data = Some(r#"{"x":[1]}"#.to_owned()));
+    let listed = cluster.get("/v1/sockets").json();
+    let mut all = vec![a.clone(), b.clone()];
+    all.sort();
+    assert_eq!(names(&listed["sockets"], "sid"), all);
+    assert_eq!((&listed["complete"], listed.get("next_cursor")), (&json!(true), None));
+    let mut rooms = vec![a.as_str(), "r", "user:u"];
+    rooms.sort_unstable();
+    let expected = json!({
+        "sid": &a, "rooms": rooms, "user": "u", "data": {"x": [1]}, "handshake": {"secure": false}
+    });
+    assert_eq!(cluster.get("/v1/sockets?user=u").json()["sockets"], json!([expected]));
+    let check = |query: &str, expected: &[&String]| {
+        let listed = cluster.get(&format!("/v1/sockets?{query}")).json();
+        let mut expected: Vec<String> = expected.iter().map(|sid| (*sid).clone()).collect();
+        expected.sort();
+        assert_eq!(names(&listed["sockets"], "sid"), expected, "{query}");
+    };
+    check("room=r", &[&a, &b]);
+    check(&format!("sid={b}"), &[&b]);
+    check(&format!("sid={b}&user=u"), &[]);
+    check("room=r&user=u", &[&a]);
+    check("room=none", &[]);
+    assert_eq!(cluster.get("/v1/sockets?namespace=/chat").json()["sockets"].as_array().unwrap().len(), 1);
+    assert_eq!(cluster.get("/v1/sockets?namespace=/none").json()["sockets"], json!([]));
+}
+
+/// Sockets come and go while a list is read page by page: whatever was there throughout appears exactly once.
+#[test]
+fn a_list_read_page_by_page_has_everything_once() {
+    let cluster = Cluster::new(3);
+    let mut constant: Vec<String> = Vec::new();
+    for edge in &cluster.edges {
+        constant.extend((0..200).map(|_| edge.socket("/", &[])));
+    }
+    constant.sort();
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut passing = Vec::new();
+            while !is_done.load(Ordering::Relaxed) {
+                for edge in &cluster.edges {
+                    passing.push((edge, edge.socket("/", &[])));
+                }
+                if passing.len() > 30 {
+                    for (edge, sid) in passing.drain(..15) {
+                        edge.remove("/", &sid);
+                    }
+                }
+            }
+        });
+        let mut seen: Vec<String> = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let listed = cluster.get(&format!("/v1/sockets?limit=37{cursor}")).json();
+            assert_eq!(listed["complete"], true);
+            seen.extend(names(&listed["sockets"], "sid"));
+            match listed["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+        let wanted: BTreeSet<&String> = constant.iter().collect();
+        let found: Vec<&String> = seen.iter().filter(|sid| wanted.contains(sid)).collect();
+        assert_eq!(found, constant.iter().collect::<Vec<_>>());
+        let count = seen.len();
+        seen.dedup();
+        assert_eq!(seen.len(), count, "nothing appears twice");
+    });
+}
+
+#[test]
+fn rooms_are_listed_with_their_counts() {
+    let cluster = Cluster::new(2);
+    cluster.edges[0].user_socket("/", &["order:1", "all"], "u");
+    let b = cluster.edges[0].socket("/", &["order:2", "all"]);
+    cluster.edges[1].user_socket("/", &["all"], "u");
+    let check = |query: &str, expected: Value| {
+        let listed = cluster.get(&format!("/v1/rooms{query}")).json();
+        let rooms: Vec<Value> = listed["rooms"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|room| json!([room["room"], room["sockets"]]))
+            .collect();
+        assert_eq!(json!(rooms), expected, "{query}");
+    };
+    check("", json!([["all", 3], ["order:1", 1], ["order:2", 1]]));
+    check("?name=all", json!([["all", 3]]));
+    check("?name=order:*", json!([["order:1", 1], ["order:2", 1]]));
+    check(&format!("?sid={b}"), json!([["all", 1], ["order:2", 1]]));
+    check("?user=u", json!([["all", 2], ["order:1", 1]]));
+    check("?name=none", json!([]));
+    let first = cluster.get("/v1/rooms?limit=2").json();
+    assert_eq!(names(&first["rooms"], "room"), ["all", "order:1"]);
+    let rest = cluster.get(&format!("/v1/rooms?cursor={}", first["next_cursor"].as_str().unwrap())).json();
+    assert_eq!((names(&rest["rooms"], "room"), rest.get("next_cursor")), (vec!["order:2".to_owned()], None));
+}
+
+#[test]
+fn users_are_listed_and_asked_for() {
+    let cluster = Cluster::new(2);
+    cluster.edges[0].user_socket("/", &["r"], "ann");
+    cluster.edges[1].user_socket("/", &[], "ann");
+    cluster.edges[1].user_socket("/", &["r"], "bob");
+    cluster.edges[1].socket("/", &[]);
+    let listed = cluster.get("/v1/users").json();
+    assert_eq!(listed["users"], json!([{"user": "ann", "sockets": 2}, {"user": "bob", "sockets": 1}]));
+    assert_eq!(
+        cluster.get("/v1/users?room=r&name=a*").json()["users"],
+        json!([{"user": "ann", "sockets": 1}])
+    );
+    let asked = cluster.done("/v1/users/query", &json!({"users": ["bob", "eve", "ann"]}));
+    assert_eq!(
+        asked["users"],
+        json!([
+            {"user": "bob", "online": true, "sockets": 1},
+            {"user": "eve", "online": false, "sockets": 0},
+            {"user": "ann", "online": true, "sockets": 2}
+        ])
+    );
+    let many: Vec<String> = (0..1_000).map(|number| format!("user {number}")).collect();
+    assert_eq!(
+        cluster.done("/v1/users/query", &json!({"users": many}))["users"].as_array().unwrap().len(),
+        1_000
+    );
+}
+
+#[test]
+fn a_partial_answer_says_whose_part_is_missing() {
+    let cluster = Cluster::new(2);
+    cluster.edges.iter().for_each(|edge| drop(edge.socket("/", &["r"])));
+    cluster.edges[1].change(|state| state.is_silent = true);
+    let silent = json!([cluster.edges[1].adapter.node().to_string()]);
+    for path in ["/v1/sockets", "/v1/rooms", "/v1/users"] {
+        let listed = cluster.get(path).json();
+        assert_eq!((&listed["complete"], &listed["missing_nodes"]), (&json!(false), &silent), "{path}");
+    }
+    assert_eq!(cluster.get("/v1/sockets").json()["sockets"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_page_has_a_bound_in_bytes() {
+    let mut config = config();
+    config.answer_bytes_max = 65_536;
+    let cluster = Cluster::with(1, config);
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        let sid = cluster.edges[0].socket("/", &[]);
+        let data = format!("\"{}\"", "x".repeat(20_000));
+        cluster.edges[0].edit("/", &sid, |socket| socket.data = Some(data));
+        all.push(sid);
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let listed = cluster.get(&format!("/v1/sockets?limit=100{cursor}")).json();
+        let page = names(&listed["sockets"], "sid");
+        assert!((1..=3).contains(&page.len()));
+        seen.extend(page);
+        match listed["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, all);
+}
