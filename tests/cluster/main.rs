@@ -5,6 +5,7 @@
 //! - [`promises`]: whoever has joined is reached, ten thousand times
 //! - [`routing`]: who receives what, counted
 //! - [`apart`]: two clusters on one broker
+//! - [`comings`]: nodes that come and go, and one with very many sockets
 //! - [`round_robin`]: no sticky sessions: the official clients behind a plain load balancer
 //! - [`idle`]: nodes that a busy room does not concern
 //! - [`outages`]: what clients notice when a broker fails
@@ -30,6 +31,7 @@ mod nodes;
 mod adapter;
 mod apart;
 mod checker;
+mod comings;
 mod idle;
 mod outages;
 mod promises;

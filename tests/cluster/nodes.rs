@@ -8,7 +8,7 @@ use cluster_proto::broadcast::{BroadcastFlags, Selector};
 use cluster_proto::identity::NodeId;
 use edge::cluster::Cluster;
 use edge::config::EdgeConfig;
-use edge::start::{Edge, Membership};
+use edge::start::{Edge, Joining, Membership};
 use edge::upstream::Args;
 use serde_json::{Value, json};
 use socketio_proto::namespace::NamespacePath;
@@ -87,12 +87,36 @@ pub(crate) fn path(namespace: &str) -> NamespacePath {
     NamespacePath::parse(namespace).expect("a namespace")
 }
 
+/// Begins to start an edge; every second one has two shards.
+fn join(membership: &Membership, number: usize, set: impl Fn(&mut EdgeConfig)) -> (Joining, Strings) {
+    let mut config = EdgeConfig {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        namespaces: NAMESPACES.map(str::to_owned).to_vec(),
+        shards: 2 - number % 2,
+        ping_interval_ms: NEVER_MS,
+        ping_timeout_ms: NEVER_MS,
+        ..EdgeConfig::default()
+    };
+    set(&mut config);
+    let strings = Strings::default();
+    let puppets = strings.clone();
+    let edge =
+        Edge::join_with_upstream(config, membership, false, move |_| Box::new(Puppet(puppets.clone())));
+    (edge.expect("an edge on a free port"), strings)
+}
+
+async fn claimed((edge, strings): (Joining, Strings)) -> Node {
+    let edge = soon("a node id", edge.claimed()).await.expect("an edge");
+    let cluster = edge.cluster().expect("a cluster").clone();
+    Node { address: edge.local_addr(), cluster, edge: Some(edge), strings }
+}
+
 /// The edges of one cluster.
 #[derive(Debug)]
 pub(crate) struct Nodes(pub(crate) Vec<Node>);
 
 impl Nodes {
-    /// So many edges that all know each other; every second one has two shards.
+    /// So many edges that all know each other.
     pub(crate) async fn start(membership: &Membership, count: usize) -> Self {
         Self::start_with(membership, count, |_| {}).await
     }
@@ -103,39 +127,38 @@ impl Nodes {
         count: usize,
         set: impl Fn(&mut EdgeConfig),
     ) -> Self {
-        let mut joining = Vec::new();
-        for number in 0..count {
-            let mut config = EdgeConfig {
-                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-                namespaces: NAMESPACES.map(str::to_owned).to_vec(),
-                shards: 2 - number % 2,
-                ping_interval_ms: NEVER_MS,
-                ping_timeout_ms: NEVER_MS,
-                ..EdgeConfig::default()
-            };
-            set(&mut config);
-            let strings = Strings::default();
-            let puppets = strings.clone();
-            let edge = Edge::join_with_upstream(config, membership, false, move |_| {
-                Box::new(Puppet(puppets.clone()))
-            });
-            joining.push((edge.expect("an edge on a free port"), strings));
+        let joining: Vec<_> = (0..count).map(|number| join(membership, number, &set)).collect();
+        let mut nodes = Self(Vec::new());
+        for one in joining {
+            nodes.0.push(claimed(one).await);
         }
-        let mut nodes = Vec::new();
-        for (edge, strings) in joining {
-            let edge = soon("a node id", edge.claimed()).await.expect("an edge");
-            let cluster = edge.cluster().expect("a cluster").clone();
-            nodes.push(Node { address: edge.local_addr(), cluster, edge: Some(edge), strings });
-        }
-        let nodes = Self(nodes);
         nodes.all_see(count - 1).await;
         nodes
+    }
+
+    /// One more node, as soon as clients can connect to it: the others need not know it yet.
+    pub(crate) async fn add(&mut self, membership: &Membership) {
+        self.0.push(claimed(join(membership, self.0.len(), |_| {})).await);
+    }
+
+    /// Ends the last node, as SIGTERM does, and waits until the others know.
+    pub(crate) async fn remove(&mut self) {
+        let mut node = self.0.pop().expect("a node");
+        let edge = node.edge.take().expect("a running edge");
+        let closing = tokio::task::spawn_blocking(move || edge.close(CLOSE_WITHIN));
+        soon("the edge closes", closing).await.expect("close does not panic");
+        drop(node);
+        self.all_see(self.0.len() - 1).await;
     }
 
     /// Waits until every node knows so many others.
     pub(crate) async fn all_see(&self, others: usize) {
         for node in &self.0 {
-            until("the nodes know each other", || node.cluster.adapter().nodes().len() == others).await;
+            let known = || node.cluster.adapter().nodes();
+            until(&format!("{} knows {others} others, not {:?}", node.id(), known()), || {
+                known().len() == others
+            })
+            .await;
         }
     }
 

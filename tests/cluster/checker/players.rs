@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster_proto::broadcast::{BroadcastFlags, Selector};
@@ -21,13 +22,19 @@ use crate::nodes::{Nodes, path};
 
 /// Most clients are in the first one.
 const NAMESPACES: [&str; 2] = ["/", "/a"];
-const ROOMS: usize = 40;
+/// A few rooms have members on every node, and most have none on some: subscriptions come and go with them.
+const ROOMS: usize = 400;
+const POPULAR: usize = 40;
+/// Short, so that a room that is left and joined again is a new subscription.
+const LINGER_MS: u64 = 50;
 /// Rooms that a client is in, about.
 const ROOMS_OF_EACH: usize = 4;
 /// Every so manieth client publishes, too.
-const PUBLISHES_EVERY: usize = 12;
+const PUBLISHES_EVERY: usize = 6;
 /// How long after the end the last messages may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Above this the machine is too busy for what is asked of it, so that nodes may answer each other too late.
+const LAG_MAX: Duration = Duration::from_secs(2);
 /// How long a change may take on a machine that is busy.
 const CHANGE_MAX: Duration = Duration::from_secs(30);
 
@@ -42,10 +49,20 @@ struct Game {
     namespaces: Vec<usize>,
     /// How many publishers each namespace has.
     publishers: [usize; NAMESPACES.len()],
+    /// How long the last message was on its way, and the slowest one, in microseconds.
+    lag: AtomicU64,
+    lag_max: AtomicU64,
+    /// Changes that some node did not confirm in time, and that were asked for again.
+    repeated: AtomicU64,
 }
 
 fn room(number: usize) -> String {
     format!("room {number}")
+}
+
+fn any_room(random: &mut Random) -> usize {
+    let end = if random.happens(50) { POPULAR } else { ROOMS };
+    random.below(end)
 }
 
 fn namespace_of(client: usize) -> usize {
@@ -54,7 +71,9 @@ fn namespace_of(client: usize) -> usize {
 
 /// Plays for so long, and gives what everybody has written down.
 pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record {
-    let nodes = Nodes::start(&broker.cluster("checker"), NODES).await;
+    let mut membership = broker.cluster("checker");
+    membership.broker.linger_ms = LINGER_MS;
+    let nodes = Nodes::start(&membership, NODES).await;
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let kind = Kind::ALL[number / NODES % Kind::ALL.len()];
@@ -75,6 +94,9 @@ pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record
         ids: clients.iter().map(|client| client.id.clone()).collect(),
         publishers: [in_namespace(0), in_namespace(1)],
         namespaces: namespaces.clone(),
+        lag: AtomicU64::new(0),
+        lag_max: AtomicU64::new(0),
+        repeated: AtomicU64::new(0),
     });
 
     let of_applications =
@@ -94,6 +116,11 @@ pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record
         record.publishers.extend(publisher);
     }
     check_links(&nodes);
+    nodes.empty().await;
+    let lag = Duration::from_micros(game.lag_max.load(Ordering::Relaxed));
+    let repeated = game.repeated.load(Ordering::Relaxed);
+    eprintln!("{}: the slowest message took {lag:?}; {repeated} operations were repeated", broker.name());
+    assert!(repeated == 0 || lag > LAG_MAX, "nodes did not answer, on a machine that is fast enough");
     record
 }
 
@@ -112,12 +139,27 @@ impl Game {
         Instant::now() >= self.end
     }
 
+    fn note_lag(&self, lag: u64) {
+        self.lag.store(lag, Ordering::Relaxed);
+        self.lag_max.fetch_max(lag, Ordering::Relaxed);
+    }
+
+    /// A pause of so many milliseconds, and longer where messages come late: a slow machine plays a slower game.
+    async fn pause(&self, millis: usize) {
+        let lag = Duration::from_micros(self.lag.load(Ordering::Relaxed));
+        sleep(Duration::from_millis(millis as u64) + 4 * lag).await;
+    }
+
     /// Somebody to send to.
     fn target(&self, random: &mut Random, namespace: usize) -> Target {
         match random.below(100) {
-            0..60 => Target::Rooms { rooms: vec![random.below(ROOMS)], except: Vec::new() },
-            60..70 => Target::Rooms { rooms: vec![random.below(ROOMS)], except: random.some(2, ROOMS) },
-            70..80 => Target::Rooms { rooms: random.some(3, ROOMS), except: Vec::new() },
+            0..60 => Target::Rooms { rooms: vec![any_room(random)], except: Vec::new() },
+            60..70 => Target::Rooms { rooms: vec![any_room(random)], except: random.some(2, POPULAR) },
+            70..80 => {
+                let mut rooms = random.some(2, ROOMS);
+                rooms.push(any_room(random));
+                Target::Rooms { rooms, except: Vec::new() }
+            }
             80..95 => {
                 let some = random.some(4, CLIENTS).into_iter();
                 let some: Vec<usize> = some.filter(|client| self.namespaces[*client] == namespace).collect();
@@ -143,9 +185,9 @@ impl Game {
     }
 }
 
-/// The event of a message; the last one says so.
-fn event(publisher: usize, number: usize, is_last: bool) -> Value {
-    if is_last { json!(["m", publisher, number, "last"]) } else { json!(["m", publisher, number]) }
+/// The event of a message: who sends it, when, and whether it is the last one.
+fn event(publisher: usize, number: usize, sent: &Sent, is_last: bool) -> Value {
+    json!(["m", publisher, number, sent.at, is_last])
 }
 
 /// An application that publishes on its node, and its last message for everybody.
@@ -158,7 +200,7 @@ async fn application(game: Arc<Game>, node: usize) -> Publisher {
         let target = if is_last { Target::Everybody } else { game.target(&mut random, namespace) };
         let message = Sent { at: game.clock.now(), target, without: None };
         let (rooms, except) = game.names(&message);
-        let args = Args::text(event(node, sent.len(), is_last).to_string());
+        let args = Args::text(event(node, sent.len(), &message, is_last).to_string());
         let selector = Selector { rooms, except };
         let flags = BroadcastFlags::default();
         game.applications[node].emit(&path(NAMESPACES[namespace]), selector, args, flags);
@@ -166,7 +208,7 @@ async fn application(game: Arc<Game>, node: usize) -> Publisher {
         if is_last {
             return Publisher { namespace, sent };
         }
-        sleep(Duration::from_millis(20 + random.below(160) as u64)).await;
+        game.pause(10 + random.below(80)).await;
     }
 }
 
@@ -229,7 +271,8 @@ async fn listen(
         let number =
             |index: usize| usize::try_from(heard.data[index].as_u64().expect("a number")).expect("small");
         received.push(Received { publisher: number(1), number: number(2), at });
-        last_ones += usize::from(heard.data[3] == "last");
+        game.note_lag(at.saturating_sub(number(3) as u64));
+        last_ones += usize::from(heard.data[4] == true);
     }
     (received, None)
 }
@@ -256,8 +299,8 @@ impl Actor {
                 Some(publisher) if self.random.happens(70) => self.publish(publisher, false).await,
                 _ => self.change().await,
             }
-            let pause = if publisher.is_some() { 1_000 } else { 2_000 };
-            sleep(Duration::from_millis(self.random.below(pause) as u64)).await;
+            let pause = if publisher.is_some() { 800 } else { 1_500 };
+            self.game.pause(self.random.below(pause)).await;
         }
         if let Some(publisher) = publisher {
             self.publish(publisher, true).await;
@@ -272,7 +315,7 @@ impl Actor {
         let without = (!is_last && self.random.happens(30)).then_some(self.number);
         let message = Sent { at: self.game.clock.now(), target, without };
         let (rooms, except) = self.game.names(&message);
-        let event = event(publisher, self.sent.len(), is_last);
+        let event = event(publisher, self.sent.len(), &message, is_last);
         self.sent.push(message);
         let action = json!(["do", {"to": rooms, "except": except, "emit": event}]);
         self.mouth.event(NAMESPACES[self.namespace], None, &action, &[]).await;
@@ -280,7 +323,7 @@ impl Actor {
 
     /// Joins or leaves a room, mostly by itself.
     async fn change(&mut self) {
-        let number = self.random.below(ROOMS);
+        let number = any_room(&mut self.random);
         let joins = if self.random.happens(20) {
             // Once more what it is already, or what it is not.
             !self.joined.contains(&number)
@@ -326,12 +369,17 @@ impl Actor {
         let application = self.game.applications[self.random.below(NODES)].clone();
         let selector = Selector::room(self.game.ids[self.number].clone());
         let (namespace, rooms) = (path(NAMESPACES[self.namespace]), vec![room(number)]);
-        let done = if joins {
-            application.join(&namespace, selector, rooms).await
-        } else {
-            application.leave(&namespace, selector, rooms).await
-        };
-        assert_eq!((done.sockets, done.missing.is_nobody()), (1, true), "{done:?}");
-        self.game.clock.now()
+        loop {
+            let done = if joins {
+                application.join(&namespace, selector.clone(), rooms.clone()).await
+            } else {
+                application.leave(&namespace, selector.clone(), rooms.clone()).await
+            };
+            if done.missing.is_nobody() {
+                assert_eq!(done.sockets, 1, "{done:?}");
+                return self.game.clock.now();
+            }
+            self.game.repeated.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }

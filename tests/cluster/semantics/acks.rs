@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cluster_proto::broadcast::Selector;
 use edge::cluster::Acks;
 use edge::upstream::Args;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use system_tests::waiting::until;
 
@@ -97,6 +98,36 @@ pub(super) async fn silent_clients_are_named(nodes: &Nodes) {
     few.append(&mut silent);
     let (acks, ()) = tokio::join!(ask(nodes.first(), rooms([]), PATIENCE), answer_all(few.iter_mut()));
     check(&acks, few.iter());
+}
+
+/// Questions of several applications at a time; the clients answer the last one first.
+pub(super) async fn several_questions_at_once(nodes: &Nodes) {
+    let mut crowd = nodes.crowd("/").await;
+    let (root, count) = (path("/"), nodes.0.len());
+    let asking = join_all(nodes.0.iter().enumerate().map(|(number, node)| {
+        let args = Args::text(json!(["question", number]).to_string());
+        node.cluster.emit_with_ack(&root, rooms([]), args, PATIENCE)
+    }));
+    let answering = async {
+        for client in &mut crowd {
+            let mut questions = Vec::new();
+            for _ in 0..count {
+                questions.push(client.next().await);
+            }
+            for question in questions.iter().rev() {
+                let args = json!([client.id, question.data[1]]);
+                client.mouth.ack("/", question.ack_id.expect("an ack id"), &args, &[]).await;
+            }
+        }
+    };
+    let (answers, ()) = tokio::join!(asking, answering);
+    for (number, acks) in answers.into_iter().enumerate() {
+        assert_eq!((acks.acks.len(), acks.silent_count, acks.missing.is_nobody()), (crowd.len(), 0, true));
+        for ack in acks.acks {
+            let args: Value = serde_json::from_str(&ack.args.text).expect("JSON");
+            assert_eq!(args, json!([ack.sid, number]));
+        }
+    }
 }
 
 pub(super) async fn nobody_is_asked(nodes: &Nodes) {

@@ -64,3 +64,21 @@ pub(super) async fn from_the_application(nodes: &Nodes) {
         }
     }
 }
+
+/// As much as a packet may hold, more than a client may send.
+pub(super) async fn large(nodes: &Nodes) {
+    let mut few = nodes.few("/").await;
+    let content = Bytes::from(vec![7; 3_900_000]);
+    let data = json!(["large", placeholder(0)]);
+    for node in &nodes.0 {
+        let args = Args { data: data.to_string(), attachments: vec![content.clone()], binary: true };
+        node.emit_args("/", rooms([]), args);
+        let text = Args::text(json!(["text", "é".repeat(1_500_000)]).to_string());
+        node.emit_args("/", rooms([]), text);
+        for client in &mut few {
+            let heard = client.next().await;
+            assert!(heard.data == data && heard.attachments == [content.clone()], "from {}", node.id());
+            assert!(client.next().await.data[1].as_str().is_some_and(|text| text.len() == 3_000_000));
+        }
+    }
+}

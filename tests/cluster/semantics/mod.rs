@@ -42,8 +42,8 @@ cases! {
         members_that_disconnect;
     names: strange_rooms sid_shaped_rooms sockets_by_name sockets_of_several_nodes old_names;
     namespaces: prefixes_of_each_other several_in_one_session;
-    binary: attachments literal_placeholders from_the_application;
-    acks: of_one_socket of_everybody silent_clients_are_named nobody_is_asked binary_answers
+    binary: attachments literal_placeholders from_the_application large;
+    acks: of_one_socket of_everybody silent_clients_are_named several_questions_at_once nobody_is_asked binary_answers
         asked_within_rooms;
     operations: join_and_leave join_into_several disconnect_sockets disconnect_sessions fetch_sockets;
     users: update_makes_a_room update_data expiry;

@@ -68,6 +68,12 @@ impl Window {
         self.deadlines.push_back((Instant::now() + self.timeout, number));
     }
 
+    /// Whether every publish was answered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Waits for the next answer or deadline; what the engine is to be told. Pending while there is nothing to wait for.
     /// A call that is given up has changed nothing.
     pub async fn next(&mut self) -> Vec<Event> {
@@ -164,8 +170,9 @@ mod tests {
         let (sender, receiver) = oneshot::channel();
         window.push(1, std::iter::once(answer(receiver)));
         sender.send(Ok(())).unwrap();
+        assert!(!window.is_empty());
         check(&window.next().await, Some(Ok(())), true);
-        assert!(window.deadlines.is_empty());
+        assert!(window.is_empty() && window.deadlines.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, ByteArray, FieldArray, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Consumer};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::bindings::Bindings;
 use super::connection::{Claim, Connection, Target};
@@ -142,6 +142,14 @@ impl Lives for Rabbitmq {
         };
         drop(watch);
         if end == End::Closed {
+            // The client sends what closes the connection before what waits to be published: the goodbye would be lost.
+            let confirmed = async {
+                while !window.is_empty() {
+                    let told = window.next().await;
+                    tell_all(events, told).await;
+                }
+            };
+            let _ = timeout(self.timeout, confirmed).await;
             connection.close().await;
         } else {
             // The broker may not answer any more; nobody waits for it.
