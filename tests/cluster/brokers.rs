@@ -1,9 +1,27 @@
 //! The brokers that a cluster of edges may have, each started by the test itself.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
 use adapter::broker::memory::MemoryBus;
 use adapter::config::{BrokerConfig, BrokerKind, ClusterConfig};
 use edge::start::Membership;
 use system_tests::brokers::{RabbitmqServer, RedisServer};
+
+/// The file with the secret that all nodes of these tests share.
+fn secret_file() -> PathBuf {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    let write = || {
+        // Other processes of the suite write the same, so each puts it there whole.
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster-secret");
+        let own = file.with_extension(std::process::id().to_string());
+        std::fs::write(&own, "a-secret-of-all-these-nodes\n").expect("a file for the secret");
+        std::fs::rename(&own, &file).expect("a file in the same folder");
+        file
+    };
+    FILE.get_or_init(write).clone()
+}
 
 /// A broker.
 #[derive(Debug)]
@@ -47,7 +65,13 @@ impl Broker {
                 broker.rabbitmq.urls = vec![server.url()];
             }
         }
-        let cluster = ClusterConfig { heartbeat_ms: 500, dead_after_ms: 20_000, ..ClusterConfig::default() };
+        let cluster = ClusterConfig {
+            heartbeat_ms: 500,
+            dead_after_ms: 20_000,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            secret_file: secret_file(),
+            ..ClusterConfig::default()
+        };
         Membership { broker, cluster, bus: MemoryBus::new() }
     }
 }

@@ -102,7 +102,7 @@ fn join(membership: &Membership, number: usize, set: impl Fn(&mut EdgeConfig)) -
     let puppets = strings.clone();
     let edge =
         Edge::join_with_upstream(config, membership, false, move |_| Box::new(Puppet(puppets.clone())));
-    (edge.expect("an edge on a free port"), strings)
+    (edge.expect("an edge on free ports"), strings)
 }
 
 async fn claimed((edge, strings): (Joining, Strings)) -> Node {

@@ -21,10 +21,23 @@ use rustix::process::{Pid, Signal, kill_process};
 const START_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
+/// Ports that tests give to servers: below those that the system gives to outgoing connections, of which some test has
+/// hundreds, so that none of them takes a port between the look and the start, or while a server is down.
+const PORTS: std::ops::Range<u32> = 10_000..32_000;
+/// Ports that one process tries before it meets those of the next one.
+const PORTS_PER_PROCESS: u32 = 64;
+
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
-    listener.local_addr().expect("its address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(PORTS_PER_PROCESS);
+    loop {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + number % (PORTS.end - PORTS.start)).expect("a port");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A folder that is removed with the value.
@@ -318,6 +331,7 @@ impl RabbitmqServer {
             .env("RABBITMQ_CONFIG_FILE", text("rabbitmq.conf"))
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("LC_ALL", "C.UTF-8")
+            .env("ERL_CRASH_DUMP", text("crash"))
             .env("ERL_EPMD_PORT", epmd.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}");
