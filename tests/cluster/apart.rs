@@ -46,18 +46,23 @@ async fn busy(one: &mut Apart, everybody: &[String]) {
         }
         node.cluster.server_emit(&root, Args::text(r#"["hello"]"#));
         let answers = node.cluster.server_emit_with_ack(&root, Args::text(r#"["question"]"#)).await;
-        assert_eq!((answers.answers.len(), answers.missing.is_nobody()), (1, true));
+        assert_eq!((answers.answers.len(), answers.missing.is_nobody()), (1, true), "{answers:?}");
         for selector in [rooms([]), all] {
             let found = node.cluster.fetch(&root, selector.clone()).await;
-            assert_eq!((found.sockets.len() as u64, found.missing.is_nobody()), (own, true));
+            assert_eq!(
+                (found.sockets.len() as u64, found.missing.is_nobody()),
+                (own, true),
+                "{:?}",
+                found.missing
+            );
             let joined = node.cluster.join(&root, selector.clone(), vec!["joined".to_owned()]).await;
-            assert_eq!((joined.sockets, joined.missing.is_nobody()), (own, true));
+            assert_eq!((joined.sockets, joined.missing.is_nobody()), (own, true), "{joined:?}");
             let left = node.cluster.leave(&root, selector, vec!["joined".to_owned()]).await;
-            assert_eq!((left.sockets, left.missing.is_nobody()), (own, true));
+            assert_eq!((left.sockets, left.missing.is_nobody()), (own, true), "{left:?}");
         }
         let args = Args::text(r#"["question"]"#);
         let acks = node.cluster.emit_with_ack(&root, rooms(["r"]), args, Duration::from_millis(1)).await;
-        assert_eq!((acks.silent_count, acks.missing.is_nobody()), (own, true));
+        assert_eq!((acks.silent_count, acks.missing.is_nobody()), (own, true), "{acks:?}");
         node.emit("/", rooms([]), "mark");
         for heard in hear_all(&mut one.crowd, "mark").await {
             // Four to rooms, one to all names and one to its own, and the question.

@@ -54,6 +54,7 @@ impl Broker {
         broker.rabbitmq.exchange = name.to_owned();
         // A machine that is busy with other tests may take its time; who waits for luck finds out by the counter.
         broker.subscribe_timeout_ms = 10_000;
+        broker.timeout_ms = 10_000;
         match self {
             Broker::Memory => {}
             Broker::Redis(server) => {

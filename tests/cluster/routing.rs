@@ -83,14 +83,15 @@ impl Bench {
         publish(&self.nodes, &mut self.clients[0]).await;
         self.marks += 1;
         let mark = format!("mark {}", self.marks);
+        let first = self.nodes.first();
+        let echoes = Count::of(first).echoes;
         self.clients[0].act(json!([to(&[], &mark)])).await;
         let mut heard = Vec::new();
         for client in &mut self.clients {
             heard.push(client.names_until(&mark).await.len());
         }
         // The mark itself is one message for each. The first hears it as an echo, whenever that comes.
-        let first = self.nodes.first();
-        until("the echo of the mark", || Count::of(first).echoes > before[0].echoes).await;
+        until("the echo of the mark", || Count::of(first).echoes > echoes).await;
         let mut counts: Vec<Count> =
             self.counts().into_iter().zip(before).map(|(now, before)| now.since(before)).collect();
         for (number, count) in counts.iter_mut().enumerate() {
