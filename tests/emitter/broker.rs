@@ -44,7 +44,7 @@ fn calls(port: u16) -> Vec<(String, Request)> {
 }
 
 /// Sends every call, all at a time: each is answered with 503 and a wait, soon.
-fn all_refused(port: u16, code: Option<&str>) {
+pub(crate) fn all_refused(port: u16, code: Option<&str>) {
     std::thread::scope(|scope| {
         for (name, request) in calls(port) {
             scope.spawn(move || {

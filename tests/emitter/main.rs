@@ -6,6 +6,8 @@
 //! - `keys`: who may call what
 //! - `refusals`: every code of a problem is provoked
 //! - `fuzz`: whatever the description of the API allows or forbids, nothing breaks
+//! - `cluster`: every operation end to end: real edges, real clients, real brokers; `processes` and `clients` are what it
+//!   is made of
 //! - `broker`: the broker is away, hung, or was never there
 //! - `pages`: the description of the API, request ids, metrics
 
@@ -19,6 +21,8 @@
 )]
 
 mod broker;
+mod clients;
+mod cluster;
 mod edge;
 mod emit;
 mod fuzz;
@@ -26,6 +30,7 @@ mod http;
 mod keys;
 mod listing;
 mod pages;
+mod processes;
 mod refusals;
 mod sockets;
 
