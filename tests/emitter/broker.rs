@@ -90,6 +90,10 @@ fn the_api_is_there_before_the_broker() {
     assert_eq!((&info["broker"], &info["nodes"], info.get("node")), (&json!("starting"), &json!([]), None));
     bus.set_up(true);
     wait_until("a broker that came", WITHIN, || emit(port).status == 202);
+    // That there is no edge is no reason to say that the broker has an event.
+    bus.set_up(false);
+    wait_until("a broker that is away", WITHIN, || emit(port).status == 503);
+    all_refused(port, Some("broker_unavailable"));
     emitter.close(Duration::from_secs(1));
 }
 

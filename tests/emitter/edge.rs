@@ -92,7 +92,7 @@ impl FakeEdge {
         sid
     }
 
-    fn wait_join(&self, namespace: &NamespacePath, room: Option<&str>) {
+    pub(crate) fn wait_join(&self, namespace: &NamespacePath, room: Option<&str>) {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.adapter.join(namespace, room, Box::new(move |_| sender.send(()).unwrap()));
         receiver.recv_timeout(WITHIN).expect("a join in time");

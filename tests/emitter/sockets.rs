@@ -1,8 +1,19 @@
 //! Join, leave, disconnect, update.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
 
-use crate::Cluster;
+use adapter::adapter::{Adapter, Identity};
+use adapter::broker::memory::MemoryBus;
+use adapter::config::BrokerConfig;
+use adapter::local::NoSockets;
+use cluster_proto::broadcast::{BroadcastOptions, Selector};
+use cluster_proto::heartbeat::Role;
+use cluster_proto::message::{ClusterMessage, JsonData, Operation};
+use serde_json::{Value, json};
+use socketio_proto::namespace::NamespacePath;
+
+use crate::edge::FakeEdge;
+use crate::{Cluster, cluster_config};
 
 fn rooms_of(cluster: &Cluster, edge: usize, sid: &str) -> Vec<String> {
     cluster.edges[edge]
@@ -42,6 +53,40 @@ fn join_then_emit_never_misses() {
         cluster.done("/v1/emit", &json!({"room": &room, "event": room}));
     }
     assert_eq!(cluster.edges[1].events("/", &sid, 100).len(), 100);
+}
+
+/// As `jackfield serve` has it: the only edge must not call a join done before the emitter beside it can reach it.
+#[test]
+fn the_only_edge_is_heard_by_the_emitter_beside_it_when_it_has_joined() {
+    let bus = MemoryBus::new();
+    let edge = FakeEdge::start(&bus);
+    let sid = edge.socket("/", &[]);
+    let starting = Adapter::start_on_bus(
+        &bus,
+        &BrokerConfig::default(),
+        &cluster_config(),
+        &Identity::new(Role::Emitter),
+        Arc::new(NoSockets),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let emitter = runtime.block_on(starting.unwrap().claimed()).unwrap();
+    for number in 0..1_000 {
+        let room = format!("room {number}");
+        edge.edit("/", &sid, |socket| socket.rooms.insert(room.clone()));
+        edge.wait_join(&NamespacePath::root(), Some(&room));
+        let event = JsonData::text(r#"["e"]"#);
+        let options = BroadcastOptions { selector: Selector::room(room), ..BroadcastOptions::default() };
+        let operation = Operation::Broadcast { event, options };
+        let message = ClusterMessage {
+            sender: None,
+            namespace: NamespacePath::root(),
+            id: None,
+            trace_parent: None,
+            operation,
+        };
+        emitter.publish(message).unwrap();
+    }
+    assert_eq!(edge.events("/", &sid, 1_000).len(), 1_000);
 }
 
 #[test]

@@ -268,7 +268,7 @@ impl Adapter {
     ///
     /// Calls are counted: as many [`Adapter::leave`]s end the interest.
     pub fn join(&self, namespace: &NamespacePath, room: Option<&str>, done: JoinDone) {
-        if self.is_alone() {
+        if self.hears_nobody() {
             // Nobody else can send anything: the interest is written down for whoever comes later.
             self.handle.join(namespace, room, Box::new(|_| {}));
             return done(JoinOutcome::Active);
@@ -355,12 +355,16 @@ impl Adapter {
         &self.handle.metrics
     }
 
-    /// Whether there is certainly no other node that could hear a message: with the memory broker, while no other edge is
-    /// on its bus.
+    /// Whether there is certainly no other node that could hear a message: for an edge with the memory broker, while no
+    /// other edge is on its bus. An emitter never is: what it publishes counts only once the broker has it.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        let own_edges = usize::from(self.handle.settings.role == Role::Edge);
-        self.bus.as_ref().is_some_and(|bus| bus.edges() <= own_edges)
+        self.handle.settings.role == Role::Edge && self.bus.as_ref().is_some_and(|bus| bus.edges() <= 1)
+    }
+
+    /// Whether there is certainly nobody who could send this node a message: an emitter in the same process can.
+    fn hears_nobody(&self) -> bool {
+        self.bus.as_ref().is_some_and(|bus| bus.adapters() <= 1)
     }
 }
 

@@ -28,6 +28,8 @@ struct Bus {
     state: Mutex<State>,
     /// Read with every publish, so it is not behind the lock.
     edges: AtomicUsize,
+    /// Adapters of every kind that live.
+    adapters: AtomicUsize,
     is_up: watch::Sender<bool>,
 }
 
@@ -57,6 +59,7 @@ impl MemoryBus {
         Self(Arc::new(Bus {
             state: Mutex::default(),
             edges: AtomicUsize::new(0),
+            adapters: AtomicUsize::new(0),
             is_up: watch::Sender::new(true),
         }))
     }
@@ -73,6 +76,12 @@ impl MemoryBus {
     #[must_use]
     pub fn edges(&self) -> usize {
         self.0.edges.load(Ordering::Relaxed)
+    }
+
+    /// Adapters that live, on the bus or waiting for it: nobody else publishes.
+    #[must_use]
+    pub fn adapters(&self) -> usize {
+        self.0.adapters.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -111,6 +120,7 @@ impl Memory {
     pub fn new(bus: MemoryBus, claimant: Claimant) -> Self {
         let driver = Self { bus, claimant };
         driver.bus.0.edges.fetch_add(driver.edges(), Ordering::Relaxed);
+        driver.bus.0.adapters.fetch_add(1, Ordering::Relaxed);
         driver
     }
 
@@ -189,6 +199,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.bus.0.edges.fetch_sub(self.edges(), Ordering::Relaxed);
+        self.bus.0.adapters.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
