@@ -3,10 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
+use adapter::broker::memory::MemoryBus;
 use serde_json::{Value, json};
+use system_tests::brokers::wait_until;
 
-use crate::{Cluster, config};
+use crate::edge::FakeEdge;
+use crate::http::Request;
+use crate::{Cluster, WITHIN, config, emitter_on};
 
 fn names(list: &Value, name: &str) -> Vec<String> {
     list.as_array().unwrap().iter().map(|item| item[name].as_str().unwrap().to_owned()).collect()
@@ -158,6 +163,27 @@ fn a_partial_answer_says_whose_part_is_missing() {
         assert_eq!((&listed["complete"], &listed["missing_nodes"]), (&json!(false), &silent), "{path}");
     }
     assert_eq!(cluster.get("/v1/sockets").json()["sockets"].as_array().unwrap().len(), 1);
+}
+
+/// An emitter that has heard of nobody yet must not say that nobody is there: it waits for the first edges.
+#[test]
+fn a_list_asked_for_at_the_start_waits_until_edges_are_known() {
+    let bus = MemoryBus::new();
+    let emitter = emitter_on(&bus, config());
+    let port = emitter.local_addr().port();
+    wait_until("an emitter on the bus", WITHIN, || {
+        Request::new(port, "GET", "/v1/info").send().json()["broker"] == "ready"
+    });
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| Request::new(port, "GET", "/v1/sockets").send());
+        // Longer than an edge needs that is in good health, and shorter than the pause between two heartbeats.
+        thread::sleep(Duration::from_millis(700));
+        let edge = FakeEdge::start(&bus);
+        let sid = edge.socket("/", &[]);
+        let listed = asking.join().unwrap().json();
+        assert_eq!(names(&listed["sockets"], "sid"), [sid], "{listed}");
+    });
+    emitter.close(Duration::from_secs(1));
 }
 
 #[test]

@@ -6,12 +6,13 @@ use std::time::Duration;
 use adapter::adapter::{Adapter, Starting};
 use adapter::broker::PublishError;
 use adapter::cluster::requests::{RequestEnd, RequestEvent};
+use cluster_proto::heartbeat::Role;
 use cluster_proto::identity::RequestId;
 use cluster_proto::message::{ClusterMessage, Operation};
 use cluster_proto::response::ClusterResponse;
 use socketio_proto::namespace::NamespacePath;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// How much later than the adapter's own deadline the end of a request may come before nobody believes in it.
 const END_GRACE: Duration = Duration::from_millis(400);
@@ -80,9 +81,12 @@ pub(crate) trait Gather: Send + 'static {
     fn take(&mut self, response: ClusterResponse);
 }
 
-/// How long after its first connection a node is given to hear of all others, which it asks to show themselves. Whom
-/// it has not heard of is not waited for, and an answer without them would call itself complete.
-const ACQUAINTED_AFTER: Duration = Duration::from_millis(300);
+/// Once an edge is known, how long nobody new must have shown up until all are taken to be known. Nodes show themselves
+/// at once when one comes that asks, so this is for the slowest of them.
+const QUIET_FOR: Duration = Duration::from_millis(500);
+
+/// After this time a cluster in which no edge was heard of has none: they all send heartbeats more often.
+const ACQUAINTED_AFTER: Duration = Duration::from_millis(2_200);
 
 /// The adapter, once it can hear what is for it.
 #[derive(Debug)]
@@ -104,8 +108,8 @@ impl Link {
         if let Some(adapter) = starting.claimed().await {
             tracing::info!(node = %adapter.node(), "the emitter can publish");
             // It is set once: nobody else opens this link.
-            let _ = self.adapter.set(adapter);
-            sleep(ACQUAINTED_AFTER).await;
+            let _ = self.adapter.set(adapter.clone());
+            get_acquainted(&adapter).await;
             self.is_acquainted.send_replace(true);
         }
     }
@@ -141,8 +145,9 @@ impl Link {
         gather: G,
     ) -> Result<(G, RequestEnd), LinkError> {
         let adapter = self.adapter()?;
+        let deadline = Instant::now() + within.broker;
         let mut is_acquainted = self.is_acquainted.subscribe();
-        if !matches!(timeout(within.broker, is_acquainted.wait_for(|known| *known)).await, Ok(Ok(_))) {
+        if !matches!(timeout_at(deadline, is_acquainted.wait_for(|known| *known)).await, Ok(Ok(_))) {
             return Err(LinkError::Starting);
         }
         let operation = operation(adapter.request_id());
@@ -164,7 +169,7 @@ impl Link {
             }
         });
         let asked = adapter.request_confirmed(message, within.answers, sink)?;
-        match timeout(within.broker, asked).await {
+        match timeout_at(deadline, asked).await {
             Ok(outcome) => outcome?,
             Err(_) => return Err(LinkError::Unknown),
         }
@@ -183,6 +188,25 @@ impl Link {
     pub(crate) async fn close(&self) {
         if let Some(adapter) = self.adapter.get() {
             adapter.shut_down().await;
+        }
+    }
+}
+
+/// Waits until the other nodes are known. Whom a node has not heard of is not asked for an answer, and one without them
+/// would call itself complete.
+async fn get_acquainted(adapter: &Adapter) {
+    let mut nodes = adapter.watch_nodes();
+    let latest = Instant::now() + ACQUAINTED_AFTER;
+    loop {
+        let knows_edges = nodes.borrow_and_update().iter().any(|peer| peer.role == Role::Edge);
+        tokio::select! {
+            changed = nodes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = sleep(QUIET_FOR), if knows_edges => return,
+            () = sleep_until(latest) => return,
         }
     }
 }
