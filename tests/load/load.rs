@@ -5,10 +5,12 @@
 //! missing, none twice. One run does one workload and prints one line of JSON; `compare`, beside this file,
 //! alternates two servers and prints medians.
 //!
-//! Map: [`swarm`] holds the connections, [`wire`] the bytes, [`fan_out`], [`echo`] and [`idle`] are the
-//! workloads, [`process`] asks the system what the server used, [`histogram`] keeps latencies.
+//! Map: [`swarm`] holds the connections, [`wire`] the bytes, [`fan_out`], [`echo`], [`emits`] and [`idle`] are the
+//! workloads, [`caller`] calls the emitter's API, [`process`] asks the system what the server used, [`histogram`] keeps latencies.
 
+mod caller;
 mod echo;
+mod emits;
 mod fan_out;
 mod histogram;
 mod idle;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::emits::EmitPlan;
 use crate::process::Measured;
 use crate::swarm::{Swarm, SwarmPlan};
 
@@ -70,6 +73,8 @@ enum Workload {
         #[command(flatten)]
         plan: RunPlan,
     },
+    /// Events from the emitter's API to rooms; the pids are those of the emitting processes
+    Emits(EmitPlan),
     /// Memory per session: idle, after a burst, after everybody left and came back
     Idle {
         /// Clients connected
@@ -117,6 +122,10 @@ fn main() -> anyhow::Result<()> {
         Workload::Echo { sockets, plan } => {
             let mut swarm = Swarm::connect(&connect(sockets))?;
             echo::measure(&mut swarm, &measured, plan)?
+        }
+        Workload::Emits(plan) => {
+            let mut swarm = Swarm::connect(&connect(plan.sockets))?;
+            emits::measure(&mut swarm, &measured, &plan)?
         }
         Workload::Idle { sockets, burst_seconds } => {
             let [pid] = *cli.pids else { anyhow::bail!("memory is measured of one process") };

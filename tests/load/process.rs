@@ -21,6 +21,13 @@ pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
+/// CPU time, user and system, of the calling thread.
+pub(crate) fn thread_cpu_time() -> anyhow::Result<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let on_cpu = text.split_whitespace().next().context("empty schedstat")?;
+    Ok(Duration::from_nanos(on_cpu.parse()?))
+}
+
 /// Number of open file descriptors of the process.
 pub(crate) fn open_files(pid: u32) -> anyhow::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("the measured process is gone")?.count())

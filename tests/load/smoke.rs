@@ -41,6 +41,28 @@ fn edge_loses_nothing() {
     }
 }
 
+#[test]
+fn emits_arrive_once() {
+    let edge = TestEdge::start(&["edge.shards=1"]);
+    let Some(api) = edge.emitter_url() else { return };
+    let target = Target { pid: edge.pid(), address: format!("127.0.0.1:{}", edge.port()) };
+    let short = [
+        "emits",
+        "--api",
+        api.trim_start_matches("http://"),
+        "--seconds",
+        "0.2",
+        "--warm-up-seconds",
+        "0.05",
+    ];
+    let single = load(&target, &[&short[..], &["--sockets", "10", "--room-sockets", "5"]].concat());
+    assert!(single["used"]["work"].as_u64().unwrap() > 0, "{single}");
+    let batch = load(&target, &[&short[..], &["--batch", "50", "--connections", "2"]].concat());
+    assert_eq!(batch["used"]["work"].as_u64().unwrap() % 50, 0, "whole batches only: {batch}");
+    let paced = load(&target, &[&short[..], &["--rate", "500"]].concat());
+    assert_eq!(paced["used"]["work"], 100, "{paced}");
+}
+
 /// Runs each workload for a moment.
 fn check(target: &Target) {
     let short = ["--sockets", "50", "--seconds", "0.2", "--warm-up-seconds", "0.05"];
