@@ -268,8 +268,8 @@ impl Adapter {
     ///
     /// Calls are counted: as many [`Adapter::leave`]s end the interest.
     pub fn join(&self, namespace: &NamespacePath, room: Option<&str>, done: JoinDone) {
-        if self.hears_nobody() {
-            // Nobody else can send anything: the interest is written down for whoever comes later.
+        if self.is_alone() {
+            // The only edge of a bus hears whatever emitters send there; the interest is written down for when others come.
             self.handle.join(namespace, room, Box::new(|_| {}));
             return done(JoinOutcome::Active);
         }
@@ -360,11 +360,6 @@ impl Adapter {
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.handle.settings.role == Role::Edge && self.bus.as_ref().is_some_and(|bus| bus.edges() <= 1)
-    }
-
-    /// Whether there is certainly nobody who could send this node a message: an emitter in the same process can.
-    fn hears_nobody(&self) -> bool {
-        self.bus.as_ref().is_some_and(|bus| bus.adapters() <= 1)
     }
 }
 

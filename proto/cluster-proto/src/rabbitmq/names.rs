@@ -42,6 +42,12 @@ pub struct Address {
     pub room_hashes: Option<Vec<u32>>,
 }
 
+/// Whether what is published under a key is for members of a namespace or a room, and not for one node.
+#[must_use]
+pub fn is_for_members(key: &str) -> bool {
+    key.starts_with("ns.") || key.starts_with("room.")
+}
+
 impl Names {
     /// The names under an exchange called `base`, with so many buckets; no bucket counts as one.
     /// Clusters that share a broker and a virtual host need different bases.
@@ -143,6 +149,15 @@ mod tests {
 
     fn names() -> Names {
         Names::new("jackfield", BUCKETS_DEFAULT)
+    }
+
+    #[test]
+    fn keys_say_whether_members_or_one_node_are_meant() {
+        let names = Names::new("x", 8);
+        assert!(is_for_members(&names.namespace(&NamespacePath::root())));
+        assert!(is_for_members(&names.bucket_key(3)));
+        assert!(!is_for_members(names.heartbeat()));
+        assert!(!is_for_members(&names.node(NodeId::from_bytes([1, 2, 3]))));
     }
 
     #[test]

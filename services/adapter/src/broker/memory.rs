@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cluster_proto::heartbeat::Role;
 use cluster_proto::identity::NodeId;
+use cluster_proto::rabbitmq::names;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -28,8 +29,6 @@ struct Bus {
     state: Mutex<State>,
     /// Read with every publish, so it is not behind the lock.
     edges: AtomicUsize,
-    /// Adapters of every kind that live.
-    adapters: AtomicUsize,
     is_up: watch::Sender<bool>,
 }
 
@@ -42,6 +41,7 @@ struct State {
 
 #[derive(Debug)]
 struct Member {
+    role: Role,
     topics: HashSet<Topic>,
     events: EventSink,
 }
@@ -59,7 +59,6 @@ impl MemoryBus {
         Self(Arc::new(Bus {
             state: Mutex::default(),
             edges: AtomicUsize::new(0),
-            adapters: AtomicUsize::new(0),
             is_up: watch::Sender::new(true),
         }))
     }
@@ -78,12 +77,6 @@ impl MemoryBus {
         self.0.edges.load(Ordering::Relaxed)
     }
 
-    /// Adapters that live, on the bus or waiting for it: nobody else publishes.
-    #[must_use]
-    pub fn adapters(&self) -> usize {
-        self.0.adapters.load(Ordering::Relaxed)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is complete before the lock is given back.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,11 +84,15 @@ impl MemoryBus {
 }
 
 impl State {
-    fn publish(&self, publication: &Publication) {
-        let keys = std::iter::once(&publication.key).chain(&publication.further);
-        let topics: Vec<Topic> = keys.map(|key| Topic::Channel(key.as_str().into())).collect();
+    /// The only edge hears all that is for members of something, whether it has subscribed already or not: its joins are
+    /// done at once.
+    fn publish(&self, publication: &Publication, edges: usize) {
+        let keys = || std::iter::once(&publication.key).chain(&publication.further);
+        let topics: Vec<Topic> = keys().map(|key| Topic::Channel(key.as_str().into())).collect();
+        let is_for_members = edges == 1 && keys().any(|key| names::is_for_members(key));
         for member in self.members.values() {
-            if topics.iter().any(|topic| member.topics.contains(topic)) {
+            let hears_all = is_for_members && member.role == Role::Edge;
+            if hears_all || topics.iter().any(|topic| member.topics.contains(topic)) {
                 member.events.deliver(Delivery {
                     key: publication.key.clone(),
                     sender: publication.sender.as_ref().map(ToString::to_string),
@@ -120,7 +117,6 @@ impl Memory {
     pub fn new(bus: MemoryBus, claimant: Claimant) -> Self {
         let driver = Self { bus, claimant };
         driver.bus.0.edges.fetch_add(driver.edges(), Ordering::Relaxed);
-        driver.bus.0.adapters.fetch_add(1, Ordering::Relaxed);
         driver
     }
 
@@ -179,7 +175,7 @@ impl Memory {
         commands: &mut mpsc::Receiver<Command>,
         events: &EventSink,
     ) -> Option<String> {
-        let seat = Seat::take(&self.bus, events.clone());
+        let seat = Seat::take(&self.bus, self.claimant.role, events.clone());
         events.tell(Event::Up { node }).await;
         loop {
             tokio::select! {
@@ -199,7 +195,6 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.bus.0.edges.fetch_sub(self.edges(), Ordering::Relaxed);
-        self.bus.0.adapters.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -216,11 +211,11 @@ struct Seat<'a> {
 }
 
 impl<'a> Seat<'a> {
-    fn take(bus: &'a MemoryBus, events: EventSink) -> Self {
+    fn take(bus: &'a MemoryBus, role: Role, events: EventSink) -> Self {
         let mut state = bus.state();
         let number = state.next;
         state.next += 1;
-        state.members.insert(number, Member { topics: HashSet::new(), events });
+        state.members.insert(number, Member { role, topics: HashSet::new(), events });
         Self { bus, number }
     }
 
@@ -234,7 +229,8 @@ impl<'a> Seat<'a> {
         match command {
             Command::Close => {}
             Command::Publish { publications, number } => {
-                publications.iter().for_each(|publication| self.bus.state().publish(publication));
+                let edges = self.bus.edges();
+                publications.iter().for_each(|publication| self.bus.state().publish(publication, edges));
                 events.tell(Event::Published { number, outcome: Ok(()) }).await;
                 events.tell(Event::Released { number }).await;
             }
