@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn an_answer_counts_once_it_is_whole() {
-        let whole = b"HTTP/1.1 202 Accepted\r\nContent-Length: 25\r\n\r\n{\"id\":\"x\",\"accepted\":true}";
+        let whole = b"HTTP/1.1 202 Accepted\r\nContent-Length: 26\r\n\r\n{\"id\":\"x\",\"accepted\":true}";
         assert_eq!(answer(whole, 1).unwrap(), Some(true));
         assert_eq!(answer(whole, 2).unwrap(), Some(false));
         for cut in [0, 30, whole.len() - 1] {
