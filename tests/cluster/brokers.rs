@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use adapter::broker::memory::MemoryBus;
 use adapter::config::{BrokerConfig, BrokerKind, ClusterConfig};
 use edge::start::Membership;
-use system_tests::brokers::{RabbitmqServer, RedisServer};
+use system_tests::brokers::{RabbitmqServer, RedisServer, Relay};
 
 /// The file with the secret that all nodes of these tests share.
 fn secret_file() -> PathBuf {
@@ -45,6 +45,23 @@ impl Broker {
             Broker::Memory => "memory",
             Broker::Redis(_) => "Redis",
             Broker::Rabbitmq(_) => "RabbitMQ",
+        }
+    }
+
+    /// The same cluster for a node whose connection is slow, by a relay that must stay.
+    pub(crate) fn cluster_by(&self, name: &str, relay: &Relay) -> Membership {
+        let mut membership = self.cluster(name);
+        membership.broker.redis.url = format!("redis://127.0.0.1:{}", relay.port());
+        membership.broker.rabbitmq.urls = vec![format!("amqp://127.0.0.1:{}", relay.port())];
+        membership
+    }
+
+    /// Where a relay leads to; the memory broker has no port.
+    pub(crate) fn port(&self) -> Option<u16> {
+        match self {
+            Broker::Memory => None,
+            Broker::Redis(server) => Some(server.port()),
+            Broker::Rabbitmq(server) => Some(server.port()),
         }
     }
 

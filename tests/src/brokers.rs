@@ -555,6 +555,14 @@ impl Relay {
     /// # Panics
     /// When there is no port to listen on.
     pub fn start(target: u16) -> Self {
+        Self::start_slow(target, Duration::ZERO)
+    }
+
+    /// As [`Relay::start`]; whatever comes is on its way for so long, in both directions.
+    ///
+    /// # Panics
+    /// As [`Relay::start`].
+    pub fn start_slow(target: u16, delay: Duration) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
         let port = listener.local_addr().expect("its address").port();
         let streams = Arc::new(Mutex::new(Vec::new()));
@@ -575,6 +583,7 @@ impl Relay {
                     thread::spawn(move || {
                         let mut buffer = vec![0; 64 * 1024];
                         while let Ok(read @ 1..) = from.read(&mut buffer) {
+                            thread::sleep(delay);
                             while is_held.load(Ordering::Relaxed) {
                                 thread::sleep(POLL);
                             }

@@ -10,6 +10,7 @@ use edge::cluster::Cluster;
 use edge::upstream::Args;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use system_tests::brokers::Relay;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -31,6 +32,8 @@ const LINGER_MS: u64 = 50;
 const ROOMS_OF_EACH: usize = 4;
 /// Every so manieth client publishes, too.
 const PUBLISHES_EVERY: usize = 6;
+/// How long everything is on its way between the last node and its broker.
+const DELAY: Duration = Duration::from_millis(3);
 /// How long after the end the last messages may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Above this the machine is too busy for what is asked of it, so that nodes may answer each other too late.
@@ -69,11 +72,23 @@ fn namespace_of(client: usize) -> usize {
     usize::from(client % 5 == 4)
 }
 
-/// Plays for so long, and gives what everybody has written down.
-pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record {
+/// The last node reaches its broker by a slow connection, so that the others are ahead of it.
+async fn start(broker: &Broker, relay: Option<&Relay>) -> Nodes {
     let mut membership = broker.cluster("checker");
     membership.broker.linger_ms = LINGER_MS;
-    let nodes = Nodes::start(&membership, NODES).await;
+    let Some(relay) = relay else { return Nodes::start(&membership, NODES).await };
+    let mut nodes = Nodes::start(&membership, NODES - 1).await;
+    let mut slow = broker.cluster_by("checker", relay);
+    slow.broker.linger_ms = LINGER_MS;
+    nodes.add(&slow).await;
+    nodes.all_see(NODES - 1).await;
+    nodes
+}
+
+/// Plays for so long, and gives what everybody has written down.
+pub(super) async fn play(broker: &Broker, seed: u64, length: Duration) -> Record {
+    let relay = broker.port().map(|port| Relay::start_slow(port, DELAY));
+    let nodes = start(broker, relay.as_ref()).await;
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let kind = Kind::ALL[number / NODES % Kind::ALL.len()];
