@@ -8,6 +8,7 @@
 //! - `fuzz`: whatever the description of the API allows or forbids, nothing breaks
 //! - `cluster`: every operation end to end: real edges, real clients, real brokers; `processes` and `clients` are what it
 //!   is made of
+//! - `node_member`: a Socket.IO server of Node in the same cluster
 //! - `broker`: the broker is away, hung, or was never there
 //! - `pages`: the description of the API, request ids, metrics
 
@@ -29,6 +30,7 @@ mod fuzz;
 mod http;
 mod keys;
 mod listing;
+mod node_member;
 mod pages;
 mod processes;
 mod refusals;
