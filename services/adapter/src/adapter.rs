@@ -18,8 +18,8 @@ use crate::broker::memory::{Memory, MemoryBus};
 use crate::broker::rabbitmq::connection::{Target as RabbitmqTarget, UrlError as RabbitmqUrlError};
 use crate::broker::rabbitmq::exchange::Rabbitmq;
 use crate::broker::rabbitmq::wire::RabbitmqWire;
-use crate::broker::redis::connection::{Target, UrlError};
 use crate::broker::redis::pubsub::Redis;
+use crate::broker::redis::target::{Target, UrlError};
 use crate::broker::redis::wire::RedisWire;
 use crate::broker::{Broker, Claimant, PublishError, Wire};
 use crate::cluster::peers::{Peer, PeerLimits};
@@ -130,7 +130,7 @@ impl Adapter {
                 let url = broker.redis.resolved_url().map_err(StartError::File)?;
                 let target = Target::new(&url, broker.timeout())?;
                 let wire = RedisWire::new(names.clone(), broker.redis.subscribe, identity.limits);
-                let driver = Redis::new(target, names, claimant.clone(), broker.timeout());
+                let driver = Redis::new(target, names, claimant.clone(), broker.receive_bytes_max);
                 (Arc::new(wire), Box::new(driver))
             }
             BrokerKind::Rabbitmq => {
@@ -208,7 +208,8 @@ impl Adapter {
         std::thread::Builder::new()
             .name("broker".to_owned())
             .spawn(move || {
-                runtime.block_on(run);
+                // As a task: the future of `block_on` costs a look at the sockets each time a task wakes it.
+                let _ = runtime.block_on(async { tokio::spawn(run).await });
                 // A connection that does not end must not keep the process from ending.
                 runtime.shutdown_background();
             })

@@ -9,7 +9,7 @@
 //! - [`backoff`]: how long to wait before the next attempt
 //! - [`renewal`]: one connection after the other
 //! - [`memory`]: adapters of one process, for tests and for a single node
-//! - [`redis`], [`rabbitmq`]: the real ones; their clients are named nowhere else
+//! - [`redis`], [`rabbitmq`]: the real ones; the client of the latter is named nowhere else
 
 pub mod backoff;
 pub mod event;

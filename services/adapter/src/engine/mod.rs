@@ -142,15 +142,16 @@ pub(crate) fn engine(
 impl Engine {
     /// Runs until told to leave, until nobody holds a handle, or until the broker has ended.
     async fn run(mut self) -> Option<oneshot::Sender<()>> {
+        let handle = self.handle.clone();
+        // One timer, set anew only when it is to fire at another time.
+        let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut fires_at = None;
         loop {
-            let timer = self.poll_timeout().map(tokio::time::Instant::from_std);
-            let sleep = async {
-                match timer {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let handle = self.handle.clone();
+            let due = self.poll_timeout();
+            if due != fires_at {
+                fires_at = due;
+                due.into_iter().for_each(|due| timer.as_mut().reset(due.into()));
+            }
             let order = tokio::select! {
                 order = self.orders.recv() => Some(order?),
                 event = self.events.next() => {
@@ -158,9 +159,11 @@ impl Engine {
                     None
                 }
                 () = handle.wake.notified() => None,
-                () = sleep => None,
+                () = &mut timer, if fires_at.is_some() => {
+                    fires_at = None;
+                    None
+                }
             };
-            drop(handle);
             if let Some(goodbye) = self.turn(order) {
                 self.say_goodbye(Instant::now()).await;
                 return Some(goodbye);

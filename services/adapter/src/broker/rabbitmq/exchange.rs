@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::bindings::Bindings;
+use super::confirms::{Confirm, Confirms};
 use super::connection::{Claim, Connection, Target};
 use crate::broker::event::EventSink;
 use crate::broker::renewal::{Bound, End, Lives, keep, tell_all};
-use crate::broker::window::{Confirm, Window};
 use crate::broker::{Broker, Claimant, Command, Delivery, Event, Gap, Publication, PublishError, Running};
 
 /// Node ids that are tried before the system counts as having none to give.
@@ -109,7 +109,7 @@ impl Lives for Rabbitmq {
             return End::Lost("the messages were taken before".to_owned());
         };
         let mut reader = Bound(tokio::spawn(read(messages, events.clone())));
-        let mut window = Window::new(self.timeout);
+        let mut confirms = Confirms::new(self.timeout);
         let exchange = self.names.exchange();
         let mut bindings =
             Bindings::new(connection.control.clone(), connection.queue.clone(), exchange, self.timeout);
@@ -125,12 +125,12 @@ impl Lives for Rabbitmq {
                     Ok(None) => {}
                     Err(reason) => break End::Lost(reason),
                 },
-                told = window.next() => tell_all(events, told).await,
+                told = confirms.next() => tell_all(events, told).await,
                 command = commands.recv() => match command {
                     None | Some(Command::Close) => break End::Closed,
                     Some(Command::Publish { publications, number }) => {
                         let channel = &connection.publisher;
-                        window.push(number, publications.into_iter().map(|one| publish(channel, exchange, one)));
+                        confirms.push(number, publications.into_iter().map(|one| publish(channel, exchange, one)));
                     }
                     Some(Command::Subscribe { topics, batch }) => bindings.bind(topics, batch),
                     Some(Command::Unsubscribe(topics)) => bindings.unbind(topics),
@@ -144,8 +144,8 @@ impl Lives for Rabbitmq {
         if end == End::Closed {
             // The client sends what closes the connection before what waits to be published: the goodbye would be lost.
             let confirmed = async {
-                while !window.is_empty() {
-                    let told = window.next().await;
+                while !confirms.is_empty() {
+                    let told = confirms.next().await;
                     tell_all(events, told).await;
                 }
             };
@@ -155,7 +155,7 @@ impl Lives for Rabbitmq {
             // The broker may not answer any more; nobody waits for it.
             tokio::spawn(async move { connection.close().await });
         }
-        tell_all(events, window.abandon()).await;
+        tell_all(events, confirms.abandon()).await;
         end
     }
 }

@@ -1,225 +1,194 @@
-//! One life of a connection to Redis: one client that publishes and one that subscribes.
-//!
-//! The clients never reconnect by themselves. When one is lost both are given up, and a new life begins with nothing
-//! queued, nothing repeated and no subscription that somebody else remembers.
+//! A connection to Redis from its first byte to the node's claim: the stream, who we are, and single questions that are
+//! waited for. What runs on it afterwards is [`super::pubsub`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_proto::identity::NodeId;
-use cluster_proto::redis::channel::Names;
-use cluster_proto::redis::heartbeat;
-use fred::clients::Client;
-use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
-use fred::types::Builder;
-use fred::types::config::{Config, TcpConfig};
-use fred::types::{Message, RespVersion, Value};
-use tokio::sync::broadcast;
-use tokio::task::AbortHandle;
+use bytes::BytesMut;
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
-use crate::broker::Claimant;
+use super::resp::{self, Input, Reply};
+use super::target::{Address, Login, Target};
 
-/// Messages that the client may hold until the reader takes them; the reader does nothing else.
-const MESSAGES_MAX: usize = 65_536;
+/// Room for what one read brings.
+pub const READ_BYTES: usize = 64 * 1024;
 
-/// What a URL may begin with; a Redis Cluster is none of what this mode is for.
-const SCHEMES: [&str; 4] = ["redis://", "rediss://", "redis-sentinel://", "rediss-sentinel://"];
+/// What a client of Redis and what a client of Sentinel answers at most, while single questions are asked.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Sets the claim if it is free or carries our incarnation; 1 if it is ours now. The claim of another life is left alone.
-const CLAIM: &str = "local held = redis.call('GET', KEYS[1]) \
-    if held and not string.find(held, ARGV[1], 1, true) then return 0 end \
-    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1";
+/// A byte stream, encrypted or not.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-/// Gives up the claim if it carries our incarnation.
-const RELEASE: &str = "local held = redis.call('GET', KEYS[1]) \
-    if held and string.find(held, ARGV[1], 1, true) then redis.call('DEL', KEYS[1]) end return 1";
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// How to connect.
-#[derive(Debug, Clone)]
-pub struct Target {
-    config: Config,
+/// A connection whose every question is answered.
+pub struct Connection {
+    /// The stream.
+    pub stream: Box<dyn Stream>,
+    /// What has arrived.
+    pub input: Input,
     timeout: Duration,
 }
 
-/// The URL of Redis cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("broker.redis.url cannot be used: {0}")]
-pub struct UrlError(String);
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("input", &self.input).finish_non_exhaustive()
+    }
+}
 
-impl Target {
-    /// Reads a URL: plain, with TLS, or through Sentinel.
+impl Connection {
+    /// Connects to Redis, through Sentinel if the target says so; a message of more than `frame_bytes_max` ends it.
     ///
     /// # Errors
-    /// [`UrlError`], which does not repeat the URL: it may hold a password.
-    pub fn new(url: &str, timeout: Duration) -> Result<Self, UrlError> {
-        if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(UrlError(format!("it begins with none of {}", SCHEMES.join(", "))));
+    /// A text for the log.
+    pub async fn open(target: &Target, frame_bytes_max: usize) -> Result<Self, String> {
+        let address = match (&target.service, target.hosts.first()) {
+            (Some(service), _) => &primary(target, service).await?,
+            (None, Some(address)) => address,
+            (None, None) => return Err("no address".to_owned()),
+        };
+        let mut connection = Self::greet(target, address, target.login.as_ref()).await?;
+        if target.database != 0 {
+            let selected = connection.ask(&[b"SELECT", target.database.to_string().as_bytes()]).await?;
+            selected.text("the database")?;
         }
-        let mut config = Config::from_url(url).map_err(|error| UrlError(error.details().to_owned()))?;
-        // With RESP3 a subscribing client can still be asked for a PING, which is the fence behind subscriptions.
-        config.version = RespVersion::RESP3;
-        config.fail_fast = true;
-        Ok(Self { config, timeout })
+        if target.service.is_some() {
+            // What was the primary a moment ago may not be it any more. Not every user may ask.
+            let role = connection.ask(&[b"ROLE"]).await?;
+            if let Some(role) = role.0.first().filter(|role| *role != "master") {
+                return Err(format!("{}:{}, which Sentinel names, is a {role}", address.host, address.port));
+            }
+        }
+        connection.input.frame_bytes_max(frame_bytes_max);
+        Ok(connection)
     }
 
-    /// Where the broker is looked for.
-    #[must_use]
-    pub fn hosts(&self) -> Vec<(String, u16)> {
-        self.config.server.hosts().into_iter().map(|server| (server.host.to_string(), server.port)).collect()
+    /// Connects to one address and says who we are.
+    async fn greet(target: &Target, address: &Address, login: Option<&Login>) -> Result<Self, String> {
+        let opened = timeout(target.timeout * 2, open(target, address));
+        let stream = opened.await.map_err(|_| "no answer while connecting".to_owned())??;
+        let mut connection = Self { stream, input: Input::new(ANSWER_BYTES_MAX), timeout: target.timeout };
+        let mut hello = vec![&b"HELLO"[..], b"3"];
+        if let Some(Login { user, password }) = login {
+            hello.extend([&b"AUTH"[..], user.as_bytes(), password.as_bytes()]);
+        }
+        let answer = connection.ask(&hello).await?;
+        answer.text("the connection")?;
+        Ok(connection)
     }
 
-    async fn client(&self) -> Result<(Client, Link), String> {
-        let patience = self.timeout;
-        let client = Builder::from_config(self.config.clone())
-            .with_connection_config(|connection| {
-                connection.connection_timeout = patience * 2;
-                connection.internal_command_timeout = patience * 2;
-                connection.max_command_attempts = 1;
-                connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
-            })
-            .with_performance_config(|performance| {
-                performance.default_command_timeout = Duration::ZERO;
-                performance.broadcast_channel_capacity = MESSAGES_MAX;
-            })
-            .build()
-            .map_err(text)?;
-        let task = client.connect();
-        let link = Link(task.abort_handle());
-        match timeout(patience * 3, client.wait_for_connect()).await {
-            Ok(Ok(())) => Ok((client, link)),
-            Ok(Err(error)) => Err(text(error)),
+    /// Asks one question and waits for the answer.
+    ///
+    /// # Errors
+    /// A text for the log.
+    pub async fn ask(&mut self, parts: &[&[u8]]) -> Result<Answer, String> {
+        let mut out = BytesMut::new();
+        resp::command(&mut out, parts.iter().copied());
+        let asked = async {
+            self.stream.write_all(&out).await?;
+            self.stream.flush().await?;
+            loop {
+                match self.input.frame(0).map_err(std::io::Error::other)? {
+                    // Nothing is subscribed to yet; whatever else is announced is not for us.
+                    Some((Reply::Push(_), end)) => bytes::Buf::advance(&mut self.input.buffer, end),
+                    Some((reply, end)) => {
+                        let answer = Answer::of(&reply);
+                        bytes::Buf::advance(&mut self.input.buffer, end);
+                        return Ok(answer);
+                    }
+                    None => {
+                        self.input.buffer.reserve(READ_BYTES);
+                        if self.stream.read_buf(&mut self.input.buffer).await? == 0 {
+                            return Err(std::io::ErrorKind::UnexpectedEof.into());
+                        }
+                    }
+                }
+            }
+        };
+        match timeout(self.timeout, asked).await {
+            Ok(answer) => answer.map_err(|error: std::io::Error| error.to_string()),
             Err(_) => Err("no answer while connecting".to_owned()),
         }
     }
 }
 
-/// Ends a client's connection when dropped.
+/// An answer to a single question: its texts and numbers, or an error.
 #[derive(Debug)]
-struct Link(AbortHandle);
+pub struct Answer(Vec<String>, Option<String>);
 
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The two clients.
-#[derive(Debug)]
-pub struct Connection {
-    /// The one that publishes, claims and counts.
-    pub publisher: Client,
-    /// The one that subscribes.
-    pub subscriber: Client,
-    links: [Link; 2],
-    timeout: Duration,
-}
-
-impl Connection {
-    /// Connects both clients.
-    ///
-    /// # Errors
-    /// A text for the log.
-    pub async fn open(target: &Target) -> Result<Self, String> {
-        let (publisher, first) = target.client().await?;
-        let (subscriber, second) = target.client().await?;
-        Ok(Self { publisher, subscriber, links: [first, second], timeout: target.timeout })
-    }
-
-    /// The messages of all subscriptions.
-    #[must_use]
-    pub fn messages(&self) -> broadcast::Receiver<Message> {
-        self.subscriber.message_rx()
-    }
-
-    /// Claims a node id, or renews the claim; whether it is ours.
-    ///
-    /// # Errors
-    /// A text for the log.
-    pub async fn claim(&self, names: &Names, claimant: &Claimant, node: NodeId) -> Result<bool, String> {
-        let value = heartbeat::encode(&claimant.heartbeat(node));
-        let args = vec![
-            Value::from(incarnation(claimant)),
-            Value::Bytes(value.into()),
-            Value::from(claim_ms(claimant)),
-        ];
-        let claimed = Box::pin(self.publisher.eval::<i64, _, _, _>(CLAIM, names.node_claim(node), args));
-        match timeout(self.timeout * 2, claimed).await {
-            Ok(answer) => answer.map(|claimed| claimed == 1).map_err(text),
-            Err(_) => Err("no answer to the claim of the node id".to_owned()),
-        }
-    }
-
-    /// Gives up the claim.
-    pub async fn release(&self, names: &Names, claimant: &Claimant, node: NodeId) {
-        let args = vec![incarnation(claimant)];
-        let released = Box::pin(self.publisher.eval::<i64, _, _, _>(RELEASE, names.node_claim(node), args));
-        // If this fails, the claim ends by itself.
-        let _ = timeout(self.timeout, released).await;
-    }
-
-    /// Asks both clients for a sign of life.
-    ///
-    /// # Errors
-    /// A text for the log.
-    pub async fn probe(&self) -> Result<(), String> {
-        if self.links.iter().any(|link| link.0.is_finished()) {
-            return Err("the connection was closed".to_owned());
-        }
-        let one = Box::pin(self.publisher.ping::<Value>(None));
-        let two = Box::pin(self.subscriber.ping::<Value>(None));
-        let both = async {
-            let (one, two) = tokio::join!(one, two);
-            one.and(two)
+impl Answer {
+    fn of(reply: &Reply<'_>) -> Self {
+        let text = |reply: &Reply<'_>| {
+            let number = reply.integer().map(|number| number.to_string());
+            number.or_else(|| reply.text().map(|text| String::from_utf8_lossy(text).into_owned()))
         };
-        match timeout(self.timeout * 2, both).await {
-            Ok(answer) => answer.map(|_| ()).map_err(text),
-            Err(_) => Err("no answer to a PING".to_owned()),
+        let items = if let Reply::List(items) = reply { items } else { std::slice::from_ref(reply) };
+        Self(items.iter().filter_map(text).collect(), reply.error())
+    }
+
+    /// The first text of it.
+    ///
+    /// # Errors
+    /// The broker's refusal, and what it refused.
+    pub fn text(&self, what: &str) -> Result<&str, String> {
+        match &self.1 {
+            Some(error) => Err(format!("the broker refuses {what}: {error}")),
+            None => Ok(self.0.first().map_or("", String::as_str)),
         }
     }
+}
 
-    /// Waits until a client reports that its connection broke.
-    pub async fn broken(&self) -> String {
-        let (mut one, mut two) = (self.publisher.error_rx(), self.subscriber.error_rx());
-        let error = tokio::select! {
-            error = one.recv() => error,
-            error = two.recv() => error,
-        };
-        error.map_or_else(|_| "the connection was closed".to_owned(), |(error, _)| text(error))
+/// Asks the Sentinels one after the other where the primary is.
+async fn primary(target: &Target, service: &str) -> Result<Address, String> {
+    let mut reasons = Vec::new();
+    for sentinel in &target.hosts {
+        match timeout(target.timeout, ask_sentinel(target, sentinel, service)).await {
+            Ok(Ok(address)) => return Ok(address),
+            Ok(Err(reason)) => reasons.push(format!("{}:{}: {reason}", sentinel.host, sentinel.port)),
+            Err(_) => reasons.push(format!("{}:{}: no answer", sentinel.host, sentinel.port)),
+        }
     }
+    Err(format!("no Sentinel names a primary ({})", reasons.join("; ")))
 }
 
-fn incarnation(claimant: &Claimant) -> String {
-    format!("{:016x}", claimant.incarnation)
+async fn ask_sentinel(target: &Target, sentinel: &Address, service: &str) -> Result<Address, String> {
+    let mut connection = Connection::greet(target, sentinel, target.sentinel_login.as_ref()).await?;
+    let answer = connection.ask(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", service.as_bytes()]).await?;
+    answer.text("the question for the primary")?;
+    let [host, port] = &*answer.0 else { return Err(format!("it does not know {service}")) };
+    let port = port.parse().map_err(|_| format!("its answer has no port: {port}"))?;
+    Ok(Address { host: host.clone(), port })
 }
 
-/// How long a claim outlives its last renewal, in milliseconds.
-fn claim_ms(claimant: &Claimant) -> i64 {
-    const LEAST: u64 = 30_000;
-    i64::try_from(claimant.heartbeat_ms.saturating_mul(15).max(LEAST)).unwrap_or(i64::MAX)
+async fn open(target: &Target, address: &Address) -> Result<Box<dyn Stream>, String> {
+    let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(text)?;
+    stream.set_nodelay(true).map_err(text)?;
+    if !target.is_encrypted {
+        return Ok(Box::new(stream));
+    }
+    let name = ServerName::try_from(address.host.clone()).map_err(text)?;
+    Ok(Box::new(TlsConnector::from(trust()?).connect(name, stream).await.map_err(text)?))
+}
+
+/// TLS with the certificates that the system trusts, which are read for each connection: they may have changed.
+fn trust() -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("this system has no certificates to trust; install ca-certificates or set SSL_CERT_FILE"
+            .to_owned());
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let versions = builder.with_safe_default_protocol_versions().map_err(text)?;
+    Ok(Arc::new(versions.with_root_certificates(roots).with_no_client_auth()))
 }
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_read_and_passwords_not_repeated() {
-        let check = |url: &str, fits: bool| {
-            let target = Target::new(url, Duration::from_secs(1));
-            assert_eq!(target.is_ok(), fits, "{url}");
-            if let Err(error) = target {
-                assert!(!error.to_string().contains("secret"), "{error}");
-            }
-        };
-        check("redis://127.0.0.1:6379", true);
-        check("rediss://user:secret@host:6380/1", true);
-        check("redis-sentinel://h:26379/?sentinelServiceName=main&node=h2:26379", true);
-        check("redis-cluster://h:6379", false);
-        check("http://user:secret@h", false);
-        check("", false);
-    }
 }

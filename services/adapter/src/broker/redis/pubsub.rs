@@ -1,32 +1,33 @@
 //! Publish and subscribe on Redis, and the renewal of its connection.
 
-use std::collections::{HashMap, VecDeque};
-use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::Buf;
 use cluster_proto::identity::NodeId;
 use cluster_proto::redis::channel::Names;
-use fred::clients::Client;
-use fred::error::ErrorKind;
-use fred::interfaces::{ClientLike, PubsubInterface};
-use fred::types::{Message, Value};
-use tokio::sync::{broadcast, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
-use super::connection::{Connection, Target};
+use super::claim::Claim;
+use super::connection::{Connection, READ_BYTES, Stream};
+use super::resp::Input;
+use super::session::Session;
+use super::target::Target;
 use crate::broker::event::EventSink;
-use crate::broker::renewal::{Bound, End, Lives, keep, tell_all};
-use crate::broker::window::{Confirm, Window};
-use crate::broker::{
-    Audience, Broker, Claimant, Command, Delivery, Event, Publication, PublishError, Running, Topic,
-};
+use crate::broker::renewal::{End, Lives, keep, tell_all};
+use crate::broker::{Broker, Claimant, Command, Event, Running};
 
 /// Node ids that are tried before the system counts as having none to give.
 const CLAIMS_MAX: u32 = 16;
-
-/// How often the claim of the node id is renewed: well before it ends by itself.
-const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// Commands that are taken before the connection is looked at again.
+const TURN_MAX: usize = 256;
+/// Less room than this is not read into.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// An empty buffer that has grown beyond this is given back.
+const BUFFER_KEPT_BYTES: usize = 1024 * 1024;
 
 /// The driver.
 #[derive(Debug)]
@@ -34,42 +35,14 @@ pub struct Redis {
     target: Target,
     names: Names,
     claimant: Claimant,
-    timeout: Duration,
+    message_bytes_max: usize,
 }
 
 impl Redis {
-    /// A driver; it connects when it runs.
+    /// A driver; it connects when it runs. A message of more than `message_bytes_max` bytes ends the connection.
     #[must_use]
-    pub fn new(target: Target, names: Names, claimant: Claimant, timeout: Duration) -> Self {
-        Self { target, names, claimant, timeout }
-    }
-
-    /// Asks for signs of life and renews the claim until the connection is lost; why.
-    async fn watch(&self, connection: &Connection, node: NodeId, events: &EventSink) -> String {
-        let watched = async {
-            let mut lost = false;
-            let mut renewed = Instant::now();
-            loop {
-                sleep(self.timeout / 2).await;
-                if let Err(reason) = connection.probe().await {
-                    return reason;
-                }
-                if renewed.elapsed() < RENEW_EVERY {
-                    continue;
-                }
-                renewed = Instant::now();
-                match connection.claim(&self.names, &self.claimant, node).await {
-                    Ok(true) => lost = false,
-                    Ok(false) if !std::mem::replace(&mut lost, true) => events.tell(Event::ClaimLost).await,
-                    Ok(false) => {}
-                    Err(reason) => return reason,
-                }
-            }
-        };
-        tokio::select! {
-            reason = watched => reason,
-            reason = connection.broken() => reason,
-        }
+    pub fn new(target: Target, names: Names, claimant: Claimant, message_bytes_max: usize) -> Self {
+        Self { target, names, claimant, message_bytes_max }
     }
 }
 
@@ -77,10 +50,12 @@ impl Lives for Redis {
     type Connection = Connection;
 
     async fn open(&self, held: Option<NodeId>, events: &EventSink) -> Result<(Connection, NodeId), String> {
-        let connection = Box::pin(Connection::open(&self.target)).await?;
+        let mut connection = Box::pin(Connection::open(&self.target, self.message_bytes_max)).await?;
         for _ in 0..CLAIMS_MAX {
             let node = self.claimant.candidate(held).map_err(|error| error.to_string())?;
-            if connection.claim(&self.names, &self.claimant, node).await? {
+            let claim = Claim::new(&self.names, &self.claimant, node);
+            let claimed = connection.ask(&claim.claim()).await?;
+            if claimed.text("the claim of the node id")? == "1" {
                 return Ok((connection, node));
             }
             if held.is_some() || self.claimant.node.is_some() {
@@ -98,39 +73,19 @@ impl Lives for Redis {
         commands: &mut mpsc::Receiver<Command>,
         events: &EventSink,
     ) -> End {
-        let _reader = Bound(tokio::spawn(read(connection.messages(), events.clone())));
-        let mut window = Window::new(self.timeout);
-        let mut subscriptions = Subscriptions::new(connection.subscriber.clone(), self.timeout);
-        let mut watch = Box::pin(self.watch(&connection, node, events));
+        let now = Instant::now();
+        let session = Session::new(now, Claim::new(&self.names, &self.claimant, node), self.target.timeout);
+        let timer = Box::pin(tokio::time::sleep_until(session.poll_timeout().into()));
+        let Connection { stream, input, .. } = connection;
+        let mut life = Life { session, stream, input, timer };
         let end = loop {
-            tokio::select! {
-                reason = &mut watch => break End::Lost(reason),
-                fence = subscriptions.next() => match fence {
-                    Ok(Some(batch)) => events.tell(Event::Subscribed(batch)).await,
-                    Ok(None) => {}
-                    Err(reason) => break End::Lost(reason),
-                },
-                told = window.next() => tell_all(events, told).await,
-                command = commands.recv() => match command {
-                    None | Some(Command::Close) => break End::Closed,
-                    Some(Command::Publish { publications, number }) => {
-                        let client = &connection.publisher;
-                        window.push(number, publications.into_iter().map(|one| publish(client, one)));
-                    }
-                    Some(Command::Subscribe { topics, batch }) => subscriptions.add(topics, Some(batch)),
-                    Some(Command::Unsubscribe(topics)) => subscriptions.add(topics, None),
-                    Some(Command::Count { audience, number }) => {
-                        let client = connection.publisher.clone();
-                        tokio::spawn(count(client, audience, number, self.timeout, events.clone()));
-                    }
-                },
+            let end = std::future::poll_fn(|context| life.poll(context, commands, events)).await;
+            tell_all(events, std::mem::take(&mut life.session.told)).await;
+            if let Some(end) = end {
+                break end;
             }
         };
-        if end == End::Closed {
-            // What was published just before is on its way on the same connection.
-            connection.release(&self.names, &self.claimant, node).await;
-        }
-        tell_all(events, window.abandon()).await;
+        tell_all(events, life.session.abandon()).await;
         end
     }
 }
@@ -142,123 +97,112 @@ impl Broker for Redis {
     }
 }
 
-/// Takes messages from the client as fast as they come.
-async fn read(mut messages: broadcast::Receiver<Message>, events: EventSink) {
-    loop {
-        match messages.recv().await {
-            Ok(message) => {
-                if let Some(body) = body(message.value) {
-                    let key = message.channel.to_string();
-                    events.deliver(Delivery { key, sender: None, room_hashes: None, body });
-                }
-            }
-            Err(broadcast::error::RecvError::Lagged(missed)) => events.lagged(missed),
-            Err(broadcast::error::RecvError::Closed) => return,
+/// A session on its connection.
+struct Life {
+    session: Session,
+    stream: Box<dyn Stream>,
+    input: Input,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Life {
+    /// Goes on until there is something to tell, or until the life has ended.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        commands: &mut mpsc::Receiver<Command>,
+        events: &EventSink,
+    ) -> Poll<Option<End>> {
+        let now = Instant::now();
+        self.take_commands(now, context, commands);
+        let gone_on = self
+            .write(context)
+            .and_then(|()| self.read(context, events))
+            // Last, so that an answer that has arrived is not missed however late this is.
+            .and_then(|()| self.pass_time(context));
+        match gone_on {
+            Err(end) => Poll::Ready(Some(end)),
+            Ok(()) if self.session.told.is_empty() => Poll::Pending,
+            Ok(()) => Poll::Ready(None),
         }
     }
-}
 
-fn body(value: Value) -> Option<Bytes> {
-    if let Value::Bytes(bytes) = value {
-        Some(bytes)
-    } else if let Value::String(text) = value {
-        Some(text.into_inner())
-    } else {
-        None
-    }
-}
-
-fn publish(client: &Client, publication: Publication) -> Confirm {
-    let client = client.clone();
-    Box::pin(async move {
-        let sent = Box::pin(client.publish::<i64, _, _>(publication.key, publication.body));
-        sent.await.map(|_| ()).map_err(|error| {
-            let is_undecided =
-                [ErrorKind::IO, ErrorKind::Timeout, ErrorKind::Canceled].contains(error.kind());
-            if is_undecided {
-                PublishError::Unknown
-            } else {
-                PublishError::Refused(error.details().to_owned())
+    fn take_commands(
+        &mut self,
+        now: Instant,
+        context: &mut Context<'_>,
+        commands: &mut mpsc::Receiver<Command>,
+    ) {
+        for _ in 0..TURN_MAX {
+            if self.session.is_leaving() {
+                return;
             }
-        })
-    })
-}
-
-async fn count(client: Client, audience: Audience, number: u64, within: Duration, events: EventSink) {
-    let channels = vec![audience.everybody.clone(), audience.edges.clone()];
-    let counted = Box::pin(client.pubsub_numsub::<HashMap<String, u64>, _>(channels));
-    let counted = timeout(within, counted).await;
-    let listeners = counted.ok().and_then(Result::ok).map(|counts| {
-        let of = |channel: &String| counts.get(channel).copied().unwrap_or(0);
-        (of(&audience.everybody), of(&audience.edges))
-    });
-    events.tell(Event::Counted { number, listeners }).await;
-}
-
-type Step = Pin<Box<dyn Future<Output = Result<Option<u64>, String>> + Send>>;
-
-/// Subscriptions and their ends, one after the other: a channel that is left and joined again ends up joined.
-struct Subscriptions {
-    client: Client,
-    timeout: Duration,
-    waiting: VecDeque<(Vec<Topic>, Option<u64>)>,
-    under_way: Option<Step>,
-}
-
-impl Subscriptions {
-    fn new(client: Client, timeout: Duration) -> Self {
-        Self { client, timeout, waiting: VecDeque::new(), under_way: None }
-    }
-
-    /// Subscribes with a fence of this number, or without one ends subscriptions.
-    fn add(&mut self, topics: Vec<Topic>, batch: Option<u64>) {
-        self.waiting.push_back((topics, batch));
-    }
-
-    /// Waits for the next fence. Pending while there is nothing to do.
-    async fn next(&mut self) -> Result<Option<u64>, String> {
-        if self.under_way.is_none() {
-            match self.waiting.pop_front() {
-                Some((topics, batch)) => self.under_way = Some(self.step(topics, batch)),
-                None => return std::future::pending().await,
+            match commands.poll_recv(context) {
+                Poll::Ready(Some(command)) => self.session.handle_command(now, command),
+                Poll::Ready(None) => self.session.leave(now),
+                Poll::Pending => return,
             }
         }
-        let Some(step) = &mut self.under_way else { return Ok(None) };
-        let done = step.await;
-        self.under_way = None;
-        done
+        context.waker().wake_by_ref();
     }
 
-    fn step(&self, topics: Vec<Topic>, batch: Option<u64>) -> Step {
-        let (client, within) = (self.client.clone(), self.timeout * 2);
-        let (mut channels, mut patterns) = (Vec::new(), Vec::new());
-        for topic in topics {
-            match topic {
-                Topic::Channel(name) => channels.push(name.to_string()),
-                Topic::Pattern(name) => patterns.push(name.to_string()),
+    fn write(&mut self, context: &mut Context<'_>) -> Result<(), End> {
+        while !self.session.out.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(context, &self.session.out) {
+                Poll::Ready(Ok(0)) => return Err(lost("the connection was closed")),
+                Poll::Ready(Ok(written)) => self.session.out.advance(written),
+                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Pending => return Ok(()),
             }
         }
-        let begins = batch.is_some();
-        let steps = async move {
-            match (channels.is_empty(), begins) {
-                (true, _) => {}
-                (false, true) => Box::pin(client.subscribe(channels)).await?,
-                (false, false) => Box::pin(client.unsubscribe(channels)).await?,
-            }
-            match (patterns.is_empty(), begins) {
-                (true, _) => {}
-                (false, true) => Box::pin(client.psubscribe(patterns)).await?,
-                (false, false) => Box::pin(client.punsubscribe(patterns)).await?,
-            }
-            // The client answers for a subscription before the server has; the server answers in order.
-            Box::pin(client.ping::<Value>(None)).await
-        };
-        Box::pin(async move {
-            match timeout(within, steps).await {
-                Ok(Ok(_)) => Ok(batch),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err("no answer to a subscription".to_owned()),
-            }
-        })
+        if self.session.out.capacity() > BUFFER_KEPT_BYTES {
+            self.session.out = bytes::BytesMut::new();
+        }
+        // An encrypted stream may hold something back.
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Ready(Err(error)) => Err(lost(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
     }
+
+    fn read(&mut self, context: &mut Context<'_>, events: &EventSink) -> Result<(), End> {
+        loop {
+            let buffer = &mut self.input.buffer;
+            if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
+                buffer.reserve(READ_BYTES);
+            }
+            match pin!(self.stream.read_buf(buffer)).poll(context) {
+                Poll::Ready(Ok(0)) => return Err(lost("the connection was closed")),
+                Poll::Ready(Ok(_)) => self.take_replies(events)?,
+                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    fn take_replies(&mut self, events: &EventSink) -> Result<(), End> {
+        let mut at = 0;
+        while let Some((reply, end)) = self.input.frame(at).map_err(lost)? {
+            self.session.handle_reply(&reply, events)?;
+            at = end;
+        }
+        let buffer = &mut self.input.buffer;
+        buffer.advance(at);
+        if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT_BYTES {
+            *buffer = bytes::BytesMut::new();
+        }
+        Ok(())
+    }
+
+    fn pass_time(&mut self, context: &mut Context<'_>) -> Result<(), End> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            self.session.handle_timeout(Instant::now())?;
+            self.timer.as_mut().reset(self.session.poll_timeout().into());
+        }
+        self.write(context)
+    }
+}
+
+fn lost(reason: impl std::fmt::Display) -> End {
+    End::Lost(reason.to_string())
 }

@@ -1,0 +1,255 @@
+//! What is said on one connection to Redis, without the connection: commands become bytes, replies become events.
+//!
+//! Redis answers in the order in which it was asked, so the questions under way are a queue, and the age of the first one
+//! says whether Redis still lives. Subscriptions are announced, not answered; a PING behind them is their fence.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::claim::Claim;
+use super::resp::{self, Reply};
+use crate::broker::event::EventSink;
+use crate::broker::renewal::End;
+use crate::broker::window::Window;
+use crate::broker::{Audience, Command, Delivery, Event, Publication, PublishError, Topic};
+
+/// How often the claim of the node id is renewed: well before it ends by itself.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// What an answer will be about.
+#[derive(Debug)]
+enum Question {
+    /// One part of the publish of this number.
+    Publish(u64),
+    /// Subscriptions before it are active, under this number; or have ended.
+    Fence(Option<u64>),
+    /// The count of this number.
+    Count(u64, Audience),
+    /// The node id is still ours.
+    Claim,
+    /// Redis lives.
+    Alive,
+    /// The node id was given up.
+    Release,
+}
+
+/// One life of a connection.
+#[derive(Debug)]
+pub struct Session {
+    claim: Claim,
+    timeout: Duration,
+    /// What is to be sent.
+    pub out: BytesMut,
+    /// What is to be told, in order.
+    pub told: Vec<Event>,
+    asked: VecDeque<(Instant, Question)>,
+    window: Window,
+    /// When Redis is asked next whether it lives.
+    probe_at: Instant,
+    renewed: Instant,
+    is_claim_lost: bool,
+    /// When it ends although the goodbye was not answered.
+    leaves_at: Option<Instant>,
+}
+
+impl Session {
+    /// A life that begins; its claim was just made.
+    #[must_use]
+    pub fn new(now: Instant, claim: Claim, timeout: Duration) -> Self {
+        Self {
+            claim,
+            timeout,
+            out: BytesMut::new(),
+            told: Vec::new(),
+            asked: VecDeque::new(),
+            window: Window::new(timeout),
+            probe_at: now + timeout / 2,
+            renewed: now,
+            is_claim_lost: false,
+            leaves_at: None,
+        }
+    }
+
+    fn ask<'a>(&mut self, now: Instant, question: Question, parts: impl ExactSizeIterator<Item = &'a [u8]>) {
+        resp::command(&mut self.out, parts);
+        self.asked.push_back((now, question));
+    }
+
+    /// Whether nothing more is to be ordered.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaves_at.is_some()
+    }
+
+    // ---- what the engine wants ----
+
+    /// Does what it is told.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Publish { publications, number } => self.publish(now, &publications, number),
+            Command::Subscribe { topics, batch } => self.subscribe(now, &topics, Some(batch)),
+            Command::Unsubscribe(topics) => self.subscribe(now, &topics, None),
+            Command::Count { audience, number } => {
+                let channels =
+                    [&audience.everybody, &audience.edges].map(|channel| channel.clone().into_bytes());
+                let parts = [&b"PUBSUB"[..], b"NUMSUB", &channels[0], &channels[1]];
+                self.ask(now, Question::Count(number, audience), parts.into_iter());
+            }
+            Command::Close => self.leave(now),
+        }
+    }
+
+    fn publish(&mut self, now: Instant, publications: &[Publication], number: u64) {
+        for Publication { key, body, .. } in publications {
+            self.ask(now, Question::Publish(number), [b"PUBLISH", key.as_bytes(), body].into_iter());
+        }
+        self.window.push(now, number, publications.len(), &mut self.told);
+    }
+
+    /// Begins subscriptions, or without a number ends them.
+    fn subscribe(&mut self, now: Instant, topics: &[Topic], batch: Option<u64>) {
+        let [channels, patterns] = match batch {
+            Some(_) => ["SUBSCRIBE", "PSUBSCRIBE"],
+            None => ["UNSUBSCRIBE", "PUNSUBSCRIBE"],
+        };
+        let (mut names, mut globs) = (vec![channels.as_bytes()], vec![patterns.as_bytes()]);
+        for topic in topics {
+            match topic {
+                Topic::Channel(name) => names.push(name.as_bytes()),
+                Topic::Pattern(glob) => globs.push(glob.as_bytes()),
+            }
+        }
+        for parts in [names, globs].into_iter().filter(|parts| parts.len() > 1) {
+            resp::command(&mut self.out, parts.into_iter());
+        }
+        self.ask(now, Question::Fence(batch), [&b"PING"[..]].into_iter());
+    }
+
+    /// Gives up the claim, behind everything that was published.
+    pub fn leave(&mut self, now: Instant) {
+        if self.leaves_at.is_none() {
+            self.leaves_at = Some(now + self.timeout);
+            resp::command(&mut self.out, self.claim.release().into_iter());
+            self.asked.push_back((now, Question::Release));
+        }
+    }
+
+    // ---- what Redis says ----
+
+    /// Takes a reply or a push.
+    ///
+    /// # Errors
+    /// The life ends.
+    pub fn handle_reply(&mut self, reply: &Reply<'_>, events: &EventSink) -> Result<(), End> {
+        if let Reply::Push(items) = reply {
+            if let Some(delivery) = delivery(items) {
+                events.deliver(delivery);
+            }
+            return Ok(());
+        }
+        let Some((_, question)) = self.asked.pop_front() else {
+            return Err(End::Lost("the broker answers what was not asked".to_owned()));
+        };
+        let refused = |what: &str, error: String| End::Lost(format!("the broker refuses {what}: {error}"));
+        match (question, reply.error()) {
+            (Question::Publish(number), error) => {
+                let outcome = error.map_or(Ok(()), |error| Err(PublishError::Refused(error)));
+                self.window.handle_answer(number, outcome, &mut self.told);
+            }
+            (Question::Count(number, audience), _) => {
+                self.told.push(Event::Counted { number, listeners: listeners(reply, &audience) });
+            }
+            (Question::Fence(batch), None) => self.told.extend(batch.map(Event::Subscribed)),
+            (Question::Claim, None) => {
+                let is_lost = reply.integer() != Some(1);
+                if is_lost && !self.is_claim_lost {
+                    self.told.push(Event::ClaimLost);
+                }
+                self.is_claim_lost = is_lost;
+            }
+            (Question::Alive, None) => {}
+            (Question::Release, _) => return Err(End::Closed),
+            (Question::Fence(_), Some(error)) => return Err(refused("a subscription", error)),
+            (Question::Claim, Some(error)) => return Err(refused("the claim of the node id", error)),
+            (Question::Alive, Some(error)) => return Err(refused("a PING", error)),
+        }
+        Ok(())
+    }
+
+    // ---- time ----
+
+    /// When [`Session::handle_timeout`] has something to do. What is asked later is not due before it.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        let times = [self.window.poll_timeout(), self.leaves_at];
+        times.into_iter().flatten().fold(self.probe_at, Instant::min)
+    }
+
+    /// Time has passed, and what had arrived was read.
+    ///
+    /// # Errors
+    /// The life ends.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), End> {
+        self.window.handle_timeout(now, &mut self.told);
+        if self.leaves_at.is_some_and(|at| at <= now) {
+            return Err(End::Closed);
+        }
+        if self
+            .asked
+            .front()
+            .is_some_and(|(since, _)| now.saturating_duration_since(*since) > self.timeout * 2)
+        {
+            return Err(End::Lost("the broker does not answer".to_owned()));
+        }
+        if self.probe_at <= now {
+            self.probe_at = now + self.timeout / 2;
+            if self.is_leaving() {
+                return Ok(());
+            }
+            if now.saturating_duration_since(self.renewed) >= RENEW_EVERY {
+                self.renewed = now;
+                resp::command(&mut self.out, self.claim.claim().into_iter());
+                self.asked.push_back((now, Question::Claim));
+            } else if !self.asked.iter().any(|(_, question)| matches!(question, Question::Alive)) {
+                self.ask(now, Question::Alive, [&b"PING"[..]].into_iter());
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection is gone: what was under way is undecided.
+    pub fn abandon(&mut self) -> Vec<Event> {
+        let mut told = std::mem::take(&mut self.told);
+        self.window.abandon(&mut told);
+        for (_, question) in self.asked.drain(..) {
+            if let Question::Count(number, _) = question {
+                told.push(Event::Counted { number, listeners: None });
+            }
+        }
+        told
+    }
+}
+
+/// The message in a push; nothing if it is something else.
+fn delivery(items: &[Reply<'_>]) -> Option<Delivery> {
+    let (key, body) = match items {
+        [Reply::Text(b"message"), Reply::Text(channel), Reply::Text(body)]
+        | [Reply::Text(b"pmessage"), _, Reply::Text(channel), Reply::Text(body)] => (channel, body),
+        _ => return None,
+    };
+    let key = String::from_utf8_lossy(key).into_owned();
+    // A copy: a small message must not keep all that arrived with it.
+    Some(Delivery { key, sender: None, room_hashes: None, body: Bytes::copy_from_slice(body) })
+}
+
+fn listeners(reply: &Reply<'_>, audience: &Audience) -> Option<(u64, u64)> {
+    let Reply::List(items) = reply else { return None };
+    let of = |channel: &String| {
+        let (pairs, _) = items.as_chunks::<2>();
+        let count = pairs.iter().find(|[name, _]| name.text() == Some(channel.as_bytes()));
+        count.and_then(|[_, count]| count.integer()).and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
+    };
+    Some((of(&audience.everybody), of(&audience.edges)))
+}
