@@ -253,3 +253,89 @@ fn listeners(reply: &Reply<'_>, audience: &Audience) -> Option<(u64, u64)> {
     };
     Some((of(&audience.everybody), of(&audience.edges)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cluster_proto::heartbeat::Role;
+    use cluster_proto::identity::NodeId;
+    use cluster_proto::redis::channel::Names;
+
+    use super::*;
+    use crate::broker::{Claimant, event};
+
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    fn session(now: Instant) -> (Session, EventSink) {
+        let claimant = Claimant {
+            node: None,
+            incarnation: 1,
+            role: Role::Edge,
+            peer_address: None,
+            heartbeat_ms: 1_000,
+        };
+        let names = Names::new("socket.io").unwrap();
+        let claim = Claim::new(&names, &claimant, NodeId::from_bytes([1, 2, 3]));
+        (Session::new(now, claim, TIMEOUT), event::queue(10_000, Arc::default()).0)
+    }
+
+    fn publish(number: u64) -> Command {
+        Command::Publish { publications: vec![Publication::plain("c".to_owned(), b"x".to_vec())], number }
+    }
+
+    fn subscribe(batch: u64) -> Command {
+        Command::Subscribe { topics: vec![Topic::Channel("a".into()), Topic::Pattern("b*".into())], batch }
+    }
+
+    #[test]
+    fn answers_belong_to_the_questions_in_their_order() {
+        let now = Instant::now();
+        let (mut session, sink) = session(now);
+        [publish(1), subscribe(7), publish(2)]
+            .into_iter()
+            .for_each(|command| session.handle_command(now, command));
+        let out = String::from_utf8_lossy(&session.out).into_owned();
+        let order = ["PUBLISH", "\r\nSUBSCRIBE", "PSUBSCRIBE", "PING"].map(|part| out.find(part).unwrap());
+        assert!(order.is_sorted(), "{out}");
+        session.handle_reply(&Reply::Integer(1), &sink).unwrap();
+        session.handle_reply(&Reply::Push(vec![Reply::Text(b"subscribe")]), &sink).unwrap();
+        session.handle_reply(&Reply::Text(b"PONG"), &sink).unwrap();
+        session.handle_reply(&Reply::Error(b"NOPERM no"), &sink).unwrap();
+        let expected = "[Published { number: 1, outcome: Ok(()) }, Released { number: 1 }, Subscribed(7), \
+            Published { number: 2, outcome: Err(Refused(\"NOPERM no\")) }, Released { number: 2 }]";
+        assert_eq!(format!("{:?}", session.told), expected);
+        assert!(session.handle_reply(&Reply::Null, &sink).is_err(), "nothing was asked");
+    }
+
+    #[test]
+    fn a_refused_subscription_ends_the_life() {
+        let now = Instant::now();
+        let (mut session, sink) = session(now);
+        session.handle_command(now, subscribe(1));
+        let end = session.handle_reply(&Reply::Error(b"NOPERM no channel"), &sink);
+        assert!(matches!(end, Err(End::Lost(reason)) if reason.contains("NOPERM")));
+    }
+
+    #[test]
+    fn silence_ends_the_life_and_leaves_everything_undecided() {
+        let now = Instant::now();
+        let (mut session, _sink) = session(now);
+        session.handle_command(now, publish(1));
+        session.handle_timeout(now + TIMEOUT).unwrap();
+        assert!(matches!(&*session.told, [Event::Published { outcome: Err(PublishError::Unknown), .. }]));
+        assert!(session.handle_timeout(now + TIMEOUT * 3).is_err());
+        assert!(matches!(session.abandon().last(), Some(Event::Released { number: 1 })));
+    }
+
+    #[test]
+    fn a_goodbye_ends_with_its_answer_or_with_time() {
+        let now = Instant::now();
+        let (mut first, sink) = session(now);
+        first.leave(now);
+        assert_eq!(first.handle_reply(&Reply::Integer(1), &sink), Err(End::Closed));
+        let (mut second, _sink) = session(now);
+        second.leave(now);
+        assert_eq!(second.handle_timeout(now + TIMEOUT), Err(End::Closed));
+    }
+}
