@@ -10,6 +10,7 @@ use adapter::config::BrokerConfig;
 use adapter::local::{LocalSockets, Replier};
 use cluster_proto::broadcast::Selector;
 use cluster_proto::heartbeat::Role;
+use cluster_proto::listing::{List, Listing};
 use cluster_proto::message::{Change, ClusterMessage, JsonData, Operation, SocketUpdate};
 use cluster_proto::response::{Answer, RemoteSocket};
 use socketio_proto::namespace::NamespacePath;
@@ -34,6 +35,10 @@ pub(crate) struct State {
     pub(crate) sockets: BTreeMap<(String, String), FakeSocket>,
     /// All that was asked, in order.
     pub(crate) messages: Vec<ClusterMessage>,
+    /// Knows nothing of pages of lists, and sends all its sockets.
+    pub(crate) is_old: bool,
+    /// Answers a list as if its sockets had gone meanwhile, up to this one.
+    pub(crate) ends_at: Option<String>,
     /// Keeps silent when it is asked something.
     pub(crate) is_silent: bool,
     next: u32,
@@ -191,12 +196,18 @@ impl Table {
                     Change::Keep | Change::Clear => done(reply, count),
                 }
             }
-            Operation::Fetch { selector, page_sockets_max, .. } => {
+            Operation::Fetch { selector, page_sockets_max, listing, .. } => {
                 let mut found = Vec::new();
-                self.change(|state| {
+                let (is_old, ends_at) = self.change(|state| {
                     state.meant(path, selector, |sid, socket| found.push(socket.remote(sid)));
+                    (state.is_old, state.ends_at.clone())
                 });
-                send_pages(&found, page_sockets_max.map_or(usize::MAX, |max| max as usize), reply);
+                let size = page_sockets_max.map_or(usize::MAX, |max| max as usize);
+                match listing.as_ref().filter(|_| !is_old) {
+                    Some(_) if ends_at.is_some() => send_pages(&[], size, ends_at, reply),
+                    Some(listing) => send_part(&found, listing, size, reply),
+                    None => send_pages(&found, size, None, reply),
+                }
             }
             Operation::ServerSideEmit { .. } => {
                 if let Some(reply) = reply {
@@ -287,14 +298,35 @@ fn done(reply: Option<Replier>, count: usize) {
     }
 }
 
-fn send_pages(found: &[RemoteSocket], size: usize, reply: Option<Replier>) {
+fn send_pages(found: &[RemoteSocket], size: usize, through: Option<String>, reply: Option<Replier>) {
     let Some(reply) = reply else { return };
     let mut pages = found.chunks(size).peekable();
     if pages.peek().is_none() {
-        reply.answer(Answer::Sockets { sockets: Vec::new(), more: false });
+        reply.answer(Answer::Sockets { sockets: Vec::new(), more: false, through: through.clone() });
     }
     while let Some(page) = pages.next() {
-        reply.answer(Answer::Sockets { sockets: page.to_vec(), more: pages.peek().is_some() });
+        let more = pages.peek().is_some();
+        let through = through.clone().filter(|_| !more);
+        reply.answer(Answer::Sockets { sockets: page.to_vec(), more, through });
+    }
+}
+
+/// Sends what is wanted of a list: the smallest names behind the last page.
+fn send_part(found: &[RemoteSocket], listing: &Listing, size: usize, reply: Option<Replier>) {
+    let limit = listing.limit as usize;
+    let mut named: BTreeMap<String, Vec<&RemoteSocket>> = BTreeMap::new();
+    for socket in found {
+        listing.names(&socket.candidate(), |name| named.entry(name.to_owned()).or_default().push(socket));
+    }
+    let part = named.iter().take(limit);
+    if listing.list == List::Sockets {
+        let sockets: Vec<RemoteSocket> =
+            part.flat_map(|(_, sockets)| sockets.iter().copied().cloned()).collect();
+        let through = sockets.last().filter(|_| sockets.len() == limit).map(|socket| socket.id.clone());
+        send_pages(&sockets, size, through, reply);
+    } else if let Some(reply) = reply {
+        let counts = part.map(|(name, sockets)| (name.clone(), sockets.len() as u64)).collect();
+        reply.answer(Answer::Counts { counts, more: false });
     }
 }
 

@@ -87,6 +87,12 @@ pub enum DecodeError {
         /// The bound.
         max: usize,
     },
+    /// A name in a list over [`crate::listing::NAME_BYTES_MAX`].
+    #[error("listed name over {max} bytes")]
+    NameTooLong {
+        /// The bound.
+        max: usize,
+    },
     /// A namespace that could not travel to a client.
     #[error("invalid namespace")]
     InvalidNamespace,
@@ -110,7 +116,7 @@ impl DecodeError {
             Self::ReservedEvent => "reserved_event",
             Self::TooManyAttachments { .. } => "attachments",
             Self::TooDeep { .. } => "depth",
-            Self::TooManyRooms { .. } | Self::RoomTooLong { .. } => "rooms",
+            Self::TooManyRooms { .. } | Self::RoomTooLong { .. } | Self::NameTooLong { .. } => "rooms",
             Self::TooManyItems { .. } => "answer_items",
             Self::InvalidNamespace => "namespace",
             Self::IllegalPlaceholder => "placeholders",

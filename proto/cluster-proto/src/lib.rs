@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`identity`] | [`identity::NodeId`], [`identity::NodeUid`], [`identity::RequestId`] |
 //! | [`message`] | [`message::ClusterMessage`] and its operations |
+//! | [`listing`] | [`listing::Listing`]: which part of a sorted list is wanted |
 //! | [`response`] | [`response::ClusterResponse`] and its answers |
 //! | [`heartbeat`] | [`heartbeat::Heartbeat`]: who is there, and who is leaving |
 //! | [`broadcast`] | [`broadcast::Selector`], [`broadcast::BroadcastOptions`]: whom a message is for |
@@ -23,6 +24,7 @@ pub mod error;
 pub mod heartbeat;
 pub mod identity;
 pub mod limits;
+pub mod listing;
 pub mod message;
 pub mod rabbitmq;
 pub mod redis;

@@ -12,6 +12,7 @@ use crate::broadcast::{BroadcastOptions, Selector};
 use crate::error::DecodeError;
 use crate::identity::{NodeUid, RequestId};
 use crate::limits::Limits;
+use crate::listing::Listing;
 
 /// A JSON array with the binary values that its placeholders stand for: an event with its name, or the arguments of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +139,8 @@ pub enum Operation {
         selector: Selector,
         /// The most sockets that one answer may carry; without it the whole list must be one answer.
         page_sockets_max: Option<u32>,
+        /// The part of a sorted list that is wanted. Node servers do not know it and answer with all sockets.
+        listing: Option<Listing>,
     },
     /// List the rooms that have members.
     Rooms {

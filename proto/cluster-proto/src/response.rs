@@ -37,6 +37,16 @@ pub enum Answer {
         sockets: Vec<RemoteSocket>,
         /// Whether this node has more to send for the same request.
         more: bool,
+        /// Of a list that goes on: the last id up to which this node has told all that it has. It may be the id of a socket
+        /// that has gone meanwhile. Only the last answer says so.
+        through: Option<String>,
+    },
+    /// The smallest names that were asked for, in order, each with the number of sockets of this node that have it.
+    Counts {
+        /// The names, or some of them.
+        counts: Vec<(String, u64)>,
+        /// Whether this node has more to send for the same request.
+        more: bool,
     },
     /// The ids of the sockets that were asked for. Without any, this reads back as [`Answer::Sockets`].
     SocketIds(Vec<String>),

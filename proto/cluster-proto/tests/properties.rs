@@ -6,6 +6,7 @@ use cluster_proto::broadcast::{BroadcastFlags, BroadcastOptions, Selector};
 use cluster_proto::heartbeat::{Heartbeat, NodeStatus, Role};
 use cluster_proto::identity::{NodeId, NodeUid, RequestId};
 use cluster_proto::limits::Limits;
+use cluster_proto::listing::{self, Filter, LIMIT_MAX, List, Listing};
 use cluster_proto::message::{Change, ClusterMessage, JsonData, Operation, Reply, SocketUpdate};
 use cluster_proto::rabbitmq::codec::{self, Delivery};
 use cluster_proto::redis::channel::{Channel, Names};
@@ -101,6 +102,25 @@ fn update() -> impl Strategy<Value = SocketUpdate> {
         .prop_map(|(user, data, expires_at_ms)| SocketUpdate { user, data, expires_at_ms })
 }
 
+fn listing() -> impl Strategy<Value = Listing> {
+    let wanted = || {
+        prop_oneof![
+            Just(listing::Names::Any),
+            name().prop_map(listing::Names::Exactly),
+            name().prop_map(listing::Names::StartingWith)
+        ]
+    };
+    let list =
+        prop_oneof![Just(List::Sockets), wanted().prop_map(List::Rooms), wanted().prop_map(List::Users)];
+    let filter = (names(), option::of(name())).prop_map(|(rooms, user)| Filter { rooms, user });
+    (list, filter, option::of(name()), 1..=LIMIT_MAX).prop_map(|(list, filter, after, limit)| Listing {
+        list,
+        filter,
+        after,
+        limit,
+    })
+}
+
 fn requests() -> impl Strategy<Value = Operation> {
     let text_event = event().prop_filter("text only", |event| !event.binary);
     prop_oneof![
@@ -131,9 +151,14 @@ fn requests() -> impl Strategy<Value = Operation> {
             update,
             reply
         }),
-        (request_id(), selector(), any::<Option<u32>>()).prop_map(|(request, selector, page_sockets_max)| {
-            Operation::Fetch { request, selector, page_sockets_max }
-        }),
+        (request_id(), selector(), any::<Option<u32>>(), option::of(listing())).prop_map(
+            |(request, selector, page_sockets_max, listing)| Operation::Fetch {
+                request,
+                selector,
+                page_sockets_max,
+                listing,
+            }
+        ),
         request_id().prop_map(|request| Operation::Rooms { request }),
         (request_id(), names()).prop_map(|(request, rooms)| Operation::SocketIds { request, rooms }),
         (option::of(request_id()), text_event)
@@ -170,8 +195,10 @@ fn responses() -> impl Strategy<Value = ClusterResponse> {
     let answer = prop_oneof![
         (any::<u64>(), option::of(names())).prop_map(|(count, sids)| Answer::ClientCount { count, sids }),
         (option::of("[A-Za-z0-9_-]{20}"), args()).prop_map(|(sid, args)| Answer::Ack { sid, args }),
-        (vec(remote_socket(), 0..4), any::<bool>())
-            .prop_map(|(sockets, more)| Answer::Sockets { sockets, more }),
+        (vec(remote_socket(), 0..4), any::<bool>(), option::of(name()))
+            .prop_map(|(sockets, more, through)| Answer::Sockets { sockets, more, through }),
+        (vec((name(), any::<u64>()), 0..4), any::<bool>())
+            .prop_map(|(counts, more)| Answer::Counts { counts, more }),
         vec(name(), 1..4).prop_map(Answer::SocketIds),
         names().prop_map(Answer::Rooms),
         option::of(json().prop_map(|json| json.to_string())).prop_map(Answer::ServerSideEmit),
@@ -209,7 +236,7 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
         vec(any::<u8>(), 0..200),
         (prop_oneof![Just(0x93_u8), Just(0x94), Just(0x85), Just(0xdf), Just(b'{')], vec(any::<u8>(), 0..200))
             .prop_map(|(first, rest)| [vec![first], rest].concat()),
-        r#"\{("(type|opts|rooms|data|requestId|packet|sockets|uid)":(\[|\{|"x"|[0-9]|null|,|\}|\])*,?){0,5}\}"#
+        r#"\{("(type|opts|rooms|data|requestId|packet|sockets|uid|listing|counts|through)":(\[|\{|"x"|[0-9]|null|,|\}|\])*,?){0,5}\}"#
             .prop_map(String::into_bytes),
     ]
 }

@@ -191,6 +191,67 @@ fn answers_are_bounded_in_items() {
 }
 
 #[test]
+fn listings_are_bounded() {
+    let long = |bytes: usize| "x".repeat(bytes);
+    let check = |listing: Value, expected: Result<(), DecodeError>| {
+        let request = json!({ "type": 5, "requestId": "r", "opts": {}, "listing": listing });
+        let decoded = request::decode(request.to_string().as_bytes(), &NamespacePath::root(), &limits());
+        assert_eq!(decoded.map(|_| ()), expected, "{listing}");
+        let body = json!({ "v": 1, "t": "fetch", "nsp": "/", "req": "r", "listing": listing });
+        assert_eq!(codec::decode(&msgpack(&body), &limits()).map(|_| ()), expected, "{listing}");
+    };
+    let invalid = |field| Err(DecodeError::InvalidField { field });
+    check(json!({ "of": "users", "limit": 16_384, "after": long(1_024), "new": [{}] }), Ok(()));
+    check(json!({ "limit": 1 }), invalid("of"));
+    check(json!({ "of": "namespaces", "limit": 1 }), invalid("of"));
+    check(json!({ "of": "rooms" }), invalid("limit"));
+    check(json!({ "of": "rooms", "limit": 0 }), invalid("limit"));
+    check(json!({ "of": "rooms", "limit": 16_385 }), invalid("limit"));
+    check(json!({ "of": "rooms", "limit": u64::MAX }), invalid("limit"));
+    for field in ["name", "prefix", "user"] {
+        let error = DecodeError::RoomTooLong { max: 256 };
+        check(json!({ "of": "rooms", "limit": 1, (field): long(257) }), Err(error));
+    }
+    let error = DecodeError::NameTooLong { max: 1_024 };
+    check(json!({ "of": "sockets", "limit": 1, "after": long(1_025) }), Err(error));
+    let error = DecodeError::TooManyRooms { max: 16 };
+    check(json!({ "of": "sockets", "limit": 1, "rooms": vec!["x"; 17] }), Err(error));
+    let request = json!({ "type": 5, "requestId": "r", "opts": {}, "listing": ["rooms", 1] }).to_string();
+    let decoded = request::decode(request.as_bytes(), &NamespacePath::root(), &limits());
+    assert_eq!(decoded.map(|_| ()), invalid("listing"));
+}
+
+#[test]
+fn counts_are_bounded() {
+    let small = Limits { answer_items_max: 2, ..limits() };
+    let check = |counts: Value, expected: Result<(), DecodeError>| {
+        let answer = json!({ "requestId": "r", "counts": counts }).to_string();
+        let decoded = response::decode(answer.as_bytes(), &small).map(|_| ());
+        assert_eq!(decoded, expected, "{counts}");
+        let body = json!({ "v": 1, "t": "counts", "req": "r", "counts": counts });
+        let decoded = codec::decode(&msgpack(&body), &small).map(|_| ());
+        // There the deserializer knows the form of a pair.
+        match (decoded, &expected) {
+            (Err(DecodeError::Malformed(_)), Err(DecodeError::InvalidField { .. })) => {}
+            (decoded, expected) => assert_eq!(&decoded, expected, "{counts}"),
+        }
+    };
+    let invalid = || Err(DecodeError::InvalidField { field: "counts" });
+    check(json!([]), Ok(()));
+    check(json!([["a", 1], ["", u64::MAX]]), Ok(()));
+    check(json!([["a", 1], ["b", 1], ["c", 1]]), Err(DecodeError::TooManyItems { max: 2 }));
+    check(json!([["x".repeat(1_025), 1]]), Err(DecodeError::NameTooLong { max: 1_024 }));
+    for counts in
+        [json!({}), json!([["a"]]), json!([["a", 1, 2]]), json!([["a", -1]]), json!([[1, 1]]), json!(["a"])]
+    {
+        check(counts, invalid());
+    }
+    let through = json!({ "requestId": "r", "sockets": [], "through": "x".repeat(1_025) }).to_string();
+    let error = DecodeError::NameTooLong { max: 1_024 };
+    assert_eq!(response::decode(through.as_bytes(), &limits()), Err(error));
+}
+
+#[test]
 fn requests_and_responses_lack_what_they_need() {
     let check = |text: &str, expected: DecodeError| {
         assert_eq!(

@@ -143,7 +143,7 @@ fn show_request(message: &ClusterMessage) -> Value {
             merge(&mut details, json!({ "close": close }));
             ("disconnect", reply(answer), details)
         }
-        Operation::Fetch { request, selector, page_sockets_max: None } => {
+        Operation::Fetch { request, selector, page_sockets_max: None, listing: None } => {
             ("fetch", (id(request), false), show_selector(selector))
         }
         Operation::Fetch { .. } => panic!("{message:?}"),
@@ -178,7 +178,7 @@ fn show_response(response: &ClusterResponse) -> Value {
         Answer::SocketIds(ids) => json!({ "answer": "socket_ids", "names": ids }),
         Answer::Rooms(rooms) => json!({ "answer": "rooms", "names": rooms }),
         Answer::Done { sockets: None } => json!({ "answer": "done" }),
-        Answer::Sockets { sockets, more: false } => {
+        Answer::Sockets { sockets, more: false, through: None } => {
             let shown: Vec<Value> = sockets
                 .iter()
                 .map(|socket| {
@@ -189,9 +189,11 @@ fn show_response(response: &ClusterResponse) -> Value {
                 .collect();
             json!({ "answer": "sockets", "sockets": shown })
         }
-        Answer::ClientCount { .. } | Answer::Ack { .. } | Answer::Sockets { .. } | Answer::Done { .. } => {
-            panic!("{response:?}")
-        }
+        Answer::ClientCount { .. }
+        | Answer::Ack { .. }
+        | Answer::Sockets { .. }
+        | Answer::Counts { .. }
+        | Answer::Done { .. } => panic!("{response:?}"),
     };
     let mut shown = json!({ "request": response.request.as_str() });
     merge(&mut shown, details);

@@ -199,7 +199,12 @@ impl Cluster {
     pub async fn fetch(&self, namespace: &NamespacePath, selector: Selector) -> Sockets {
         let page_sockets_max = Some(PAGE_SOCKETS);
         let heard = self
-            .ask(namespace, TIMEOUT, |request| Operation::Fetch { request, selector, page_sockets_max })
+            .ask(namespace, TIMEOUT, |request| Operation::Fetch {
+                request,
+                selector,
+                page_sockets_max,
+                listing: None,
+            })
             .await;
         let pages = heard.answers.into_iter().filter_map(|(_, answer)| {
             let Answer::Sockets { sockets, .. } = answer else { return None };
@@ -397,6 +402,9 @@ fn weight(answer: &Answer) -> usize {
                     size_of::<RemoteSocket>() + names(&socket.rooms) + texts + socket.id.len()
                 })
                 .sum(),
+            Answer::Counts { counts, .. } => {
+                counts.iter().map(|(name, _)| name.len() + size_of::<(String, u64)>()).sum()
+            }
             Answer::SocketIds(list) | Answer::Rooms(list) => names(list),
             Answer::ServerSideEmit(data) => data.as_ref().map_or(0, String::len),
             Answer::Done { .. } => 0,

@@ -197,6 +197,7 @@ fn requests_are_answered(cluster: &Cluster) {
         request,
         selector: Selector::default(),
         page_sockets_max: Some(2),
+        listing: None,
     });
     let pages: Vec<usize> = answers
         .iter()

@@ -152,11 +152,11 @@ impl LocalSockets for Ears {
                         .collect();
                     let mut pages = all.chunks(page).peekable();
                     if pages.peek().is_none() {
-                        reply.answer(Answer::Sockets { sockets: Vec::new(), more: false });
+                        reply.answer(Answer::Sockets { sockets: Vec::new(), more: false, through: None });
                     }
                     while let Some(page) = pages.next() {
                         let more = pages.peek().is_some();
-                        reply.answer(Answer::Sockets { sockets: page.to_vec(), more });
+                        reply.answer(Answer::Sockets { sockets: page.to_vec(), more, through: None });
                     }
                 }
                 Operation::Rooms { .. } => {

@@ -9,12 +9,13 @@
 //! | `join`, `leave` | `nsp`, `names` | `rooms`, `except`, `req`, `holder` |
 //! | `disconnect` | `nsp` | `rooms`, `except`, `close`, `req`, `holder` |
 //! | `update` | `nsp` | `rooms`, `except`, `user`, `data`, `expires_at_ms`, `clear`, `req`, `holder` |
-//! | `fetch` | `nsp`, `req` | `rooms`, `except`, `page` |
+//! | `fetch` | `nsp`, `req` | `rooms`, `except`, `page`, `listing` |
 //! | `list_rooms`, `list_ids` | `nsp`, `req` | `rooms` |
 //! | `server_emit` | `nsp`, `data` | `att`, `req` |
 //! | `count` | `req`, `count` | `node`, `names` |
 //! | `ack` | `req`, `data` | `node`, `sid`, `att` |
-//! | `sockets` | `req` | `node`, `sockets`, `more` |
+//! | `sockets` | `req` | `node`, `sockets`, `more`, `through` |
+//! | `counts` | `req` | `node`, `counts`, `more` |
 //! | `ids`, `rooms` | `req`, `names` | `node` |
 //! | `server_emit_ack` | `req` | `node`, `data` |
 //! | `done` | `req` | `node`, `count` |
@@ -26,12 +27,13 @@ use serde::Deserialize;
 use socketio_proto::json;
 use socketio_proto::namespace::NamespacePath;
 
-use super::wire::{Body, Socket, Version};
+use super::wire::{self, Body, Socket, Version};
 use crate::broadcast::{BroadcastFlags, BroadcastOptions, Selector};
 use crate::error::{DecodeError, EncodeError};
 use crate::heartbeat::{Heartbeat, NodeStatus, Role};
 use crate::identity::{NodeId, NodeUid, RequestId};
 use crate::limits::Limits;
+use crate::listing::{self, Filter, Listing};
 use crate::message::{
     Change, ClusterMessage, JsonData, Operation, Reply, SocketUpdate, check_data, check_event,
     check_event_name,
@@ -76,7 +78,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Delivery, DecodeError> {
     check_version(body.v)?;
     match body.t {
         "heartbeat" => heartbeat(&body).map(Delivery::Heartbeat),
-        "count" | "ack" | "sockets" | "ids" | "rooms" | "server_emit_ack" | "done" => {
+        "count" | "ack" | "sockets" | "counts" | "ids" | "rooms" | "server_emit_ack" | "done" => {
             response(body, limits).map(Delivery::Response)
         }
         _ => message(body, limits).map(Delivery::Message),
@@ -143,6 +145,7 @@ fn operation(body: &mut Body<'_>, limits: &Limits) -> Result<Operation, DecodeEr
             request: needed_request(body)?,
             selector: selector(body, limits)?,
             page_sockets_max: body.page,
+            listing: body.listing.as_ref().map(|body| listing(body, limits)).transpose()?,
         }),
         "list_rooms" => Ok(Operation::Rooms { request: needed_request(body)? }),
         "list_ids" => Ok(Operation::SocketIds {
@@ -172,7 +175,11 @@ fn response(mut body: Body<'_>, limits: &Limits) -> Result<ClusterResponse, Deco
             let sid = body.sid.map(str::to_owned);
             Answer::Ack { sid, args: data(&mut body, limits)? }
         }
-        "sockets" => Answer::Sockets { sockets: sockets(&body, limits)?, more: body.more },
+        "sockets" => {
+            let through = body.through.map(listed_name).transpose()?;
+            Answer::Sockets { sockets: sockets(&body, limits)?, more: body.more, through }
+        }
+        "counts" => Answer::Counts { counts: counts(&body, limits)?, more: body.more },
         "ids" => Answer::SocketIds(many(names()?)?),
         "rooms" => Answer::Rooms(many(names()?)?),
         "server_emit_ack" => Answer::ServerSideEmit(json_value(body.data, limits)?),
@@ -302,6 +309,34 @@ fn sockets(body: &Body<'_>, limits: &Limits) -> Result<Vec<RemoteSocket>, Decode
     body.sockets.iter().map(socket).collect()
 }
 
+fn counts(body: &Body<'_>, limits: &Limits) -> Result<Vec<(String, u64)>, DecodeError> {
+    let max = limits.answer_items_max;
+    if body.counts.len() > max {
+        return Err(DecodeError::TooManyItems { max });
+    }
+    body.counts.iter().map(|(name, count)| Ok((listed_name(name)?, *count))).collect()
+}
+
+fn listed_name(name: &str) -> Result<String, DecodeError> {
+    listing::check_name(name)?;
+    Ok(name.to_owned())
+}
+
+fn listing(body: &wire::Listing<'_>, limits: &Limits) -> Result<Listing, DecodeError> {
+    let text = |text: Option<&str>| text.map(|text| room(text, limits)).transpose();
+    let filter =
+        Filter { rooms: rooms(&body.rooms, listing::FILTER_ROOMS_MAX, limits)?, user: text(body.user)? };
+    listing::Fields {
+        of: body.of,
+        name: text(body.name)?,
+        prefix: text(body.prefix)?,
+        filter,
+        after: body.after.map(listed_name).transpose()?,
+        limit: body.limit,
+    }
+    .check()
+}
+
 /// Encodes a message.
 ///
 /// # Errors
@@ -333,9 +368,10 @@ fn operation_body(operation: &Operation) -> Body<'_> {
         Operation::Update { selector, update, reply } => {
             update_body(selector_body("update", selector, reply), update)
         }
-        Operation::Fetch { request, selector, page_sockets_max } => Body {
+        Operation::Fetch { request, selector, page_sockets_max, listing } => Body {
             req: Some(request.as_str()),
             page: *page_sockets_max,
+            listing: listing.as_ref().map(listing_body),
             ..selector_body("fetch", selector, &Reply::None)
         },
         Operation::Rooms { request } => Body { req: Some(request.as_str()), ..empty_body("list_rooms") },
@@ -359,9 +395,17 @@ pub fn encode_response(response: &ClusterResponse) -> Result<Vec<u8>, EncodeErro
             Body { count: Some(*count), names: sids.as_deref().map(texts), ..empty_body("count") }
         }
         Answer::Ack { sid, args } => Body { sid: sid.as_deref(), ..data_body("ack", args) },
-        Answer::Sockets { sockets, more } => {
-            Body { sockets: sockets.iter().map(socket_body).collect(), more: *more, ..empty_body("sockets") }
-        }
+        Answer::Sockets { sockets, more, through } => Body {
+            sockets: sockets.iter().map(socket_body).collect(),
+            more: *more,
+            through: through.as_deref(),
+            ..empty_body("sockets")
+        },
+        Answer::Counts { counts, more } => Body {
+            counts: counts.iter().map(|(name, count)| (name.as_str(), *count)).collect(),
+            more: *more,
+            ..empty_body("counts")
+        },
         Answer::SocketIds(ids) => Body { names: Some(texts(ids)), ..empty_body("ids") },
         Answer::Rooms(rooms) => Body { names: Some(texts(rooms)), ..empty_body("rooms") },
         Answer::ServerSideEmit(data) => Body { data: data.as_deref(), ..empty_body("server_emit_ack") },
@@ -441,6 +485,20 @@ fn update_body<'a>(mut body: Body<'a>, update: &'a SocketUpdate) -> Body<'a> {
         Change::Set(at) => body.expires_at_ms = Some(at),
     }
     body
+}
+
+fn listing_body(listing: &Listing) -> wire::Listing<'_> {
+    let Listing { list, filter, after, limit } = listing;
+    let (name, prefix) = list.names().fields();
+    wire::Listing {
+        of: list.as_str(),
+        name,
+        prefix,
+        user: filter.user.as_deref(),
+        after: after.as_deref(),
+        rooms: texts(&filter.rooms),
+        limit: u64::from(*limit),
+    }
 }
 
 fn socket_body(socket: &RemoteSocket) -> Socket<'_> {

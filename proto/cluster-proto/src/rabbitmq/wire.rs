@@ -54,6 +54,8 @@ pub(super) struct Body<'a> {
     pub(super) close: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) page: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listing: Option<Listing<'a>>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<&'a str>,
@@ -73,6 +75,11 @@ pub(super) struct Body<'a> {
     pub(super) sockets: Vec<Socket<'a>>,
     #[serde(skip_serializing_if = "is_false")]
     pub(super) more: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) through: Option<&'a str>,
+    /// Names, each with a count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) counts: Vec<(&'a str, u64)>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) incarnation: Option<u64>,
@@ -88,6 +95,25 @@ pub(super) struct Body<'a> {
     pub(super) peer: Option<&'a str>,
     #[serde(skip_serializing_if = "is_false")]
     pub(super) solicits: bool,
+}
+
+/// The part of a list that a fetch is for.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Listing<'a> {
+    /// What is listed: `sockets`, `rooms`, `users`.
+    pub(super) of: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prefix: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) after: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) rooms: Vec<&'a str>,
+    pub(super) limit: u64,
 }
 
 /// One socket of the answer to a fetch.

@@ -274,7 +274,9 @@ impl Pending {
                     self.sids.remove(sid);
                 }
             }
-            (Answer::Sockets { more: true, .. }, Kind::Pages) => return true,
+            (Answer::Sockets { more: true, .. } | Answer::Counts { more: true, .. }, Kind::Pages) => {
+                return true;
+            }
             (_, Kind::Acks) => return false,
             (_, Kind::Single | Kind::Pages | Kind::Anybody) => progress.done = true,
         }
@@ -366,6 +368,7 @@ mod tests {
             request: request.clone(),
             selector: Selector::default(),
             page_sockets_max: Some(2),
+            listing: None,
         }
     }
 
@@ -412,7 +415,7 @@ mod tests {
     }
 
     fn page(more: bool) -> Answer {
-        Answer::Sockets { sockets: Vec::new(), more }
+        Answer::Sockets { sockets: Vec::new(), more, through: None }
     }
 
     fn count(count: u64, sids: &[&str]) -> Answer {
@@ -434,6 +437,18 @@ mod tests {
         let expected = RequestEnd { answered: vec![node(1), node(2)], ..RequestEnd::default() };
         assert_eq!(table.end(), Some((expected, 3)));
         assert!(table.requests.is_empty() && table.requests.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn counts_come_in_pieces_too() {
+        let counts = |more| Answer::Counts { counts: Vec::new(), more };
+        let mut table = Table::new(fetch, &[1, 2], false);
+        table.answer(Some(1), counts(true));
+        table.answer(Some(2), page(false));
+        assert_eq!(table.end(), None);
+        table.answer(Some(1), counts(false));
+        let expected = RequestEnd { answered: vec![node(1), node(2)], ..RequestEnd::default() };
+        assert_eq!(table.end(), Some((expected, 3)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cluster_proto::broadcast::Selector;
 use cluster_proto::heartbeat::{NodeStatus, Role};
 use cluster_proto::identity::{NodeId, NodeUid, RequestId};
+use cluster_proto::listing::Listing;
 use cluster_proto::message::{Change, ClusterMessage, Operation};
 use cluster_proto::response::{Answer, ClusterResponse};
 use socketio_proto::namespace::NamespacePath;
@@ -353,7 +354,10 @@ fn weight(operation: &Operation) -> usize {
             };
             selected(selector) + data
         }
-        Operation::Disconnect { selector, .. } | Operation::Fetch { selector, .. } => selected(selector),
+        Operation::Disconnect { selector, .. } => selected(selector),
+        Operation::Fetch { selector, listing, .. } => {
+            selected(selector) + listing.as_ref().map_or(0, Listing::bytes_len)
+        }
         Operation::Rooms { .. } => 0,
         Operation::SocketIds { rooms, .. } => names(rooms),
         Operation::ServerSideEmit { event, .. } => event.bytes_len(),
@@ -373,6 +377,7 @@ fn answer_weight(answer: &Answer) -> usize {
                 names(&socket.rooms) + texts + socket.id.len() + 64
             })
             .sum(),
+        Answer::Counts { counts, .. } => counts.iter().map(|(name, _)| name.len() + 16).sum(),
         Answer::SocketIds(list) | Answer::Rooms(list) => names(list),
         Answer::ServerSideEmit(data) => data.as_ref().map_or(0, String::len),
         Answer::Done { .. } => 0,

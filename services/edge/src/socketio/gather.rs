@@ -138,7 +138,7 @@ impl Gather {
         if self.paged {
             // Under the lock: no other page may come behind the last one.
             if !state.is_broken && (is_end || !sockets.is_empty()) {
-                state.is_broken = !self.answer(Answer::Sockets { sockets, more: !is_end });
+                state.is_broken = !self.answer(Answer::Sockets { sockets, more: !is_end, through: None });
             }
             return !state.is_broken;
         }
@@ -153,7 +153,7 @@ impl Gather {
         if is_end {
             let sockets = std::mem::take(&mut state.list);
             drop(state);
-            self.answer(Answer::Sockets { sockets, more: false });
+            self.answer(Answer::Sockets { sockets, more: false, through: None });
         }
         fits
     }
@@ -297,6 +297,7 @@ mod tests {
             request: request(),
             selector: Selector::default(),
             page_sockets_max,
+            listing: None,
         };
         let (paged, answers) = gather(2, &operation(Some(1)));
         assert!(paged.sockets(vec![socket("a")], false));
@@ -313,7 +314,8 @@ mod tests {
         let (whole, answers) = gather(2, &operation(None));
         whole.sockets(vec![socket("a")], true);
         whole.sockets(vec![socket("b")], true);
-        let expected = Answer::Sockets { sockets: vec![socket("a"), socket("b")], more: false };
+        let expected =
+            Answer::Sockets { sockets: vec![socket("a"), socket("b")], more: false, through: None };
         assert_eq!(*answers.lock().unwrap(), [expected]);
         let (bounded, _) = gather(1, &operation(None));
         let large = RemoteSocket { data: Some("x".repeat(WHOLE_LIST_BYTES_MAX)), ..socket("c") };

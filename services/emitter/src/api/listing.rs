@@ -328,7 +328,7 @@ pub(crate) async fn fetch<G: Gather>(
 ) -> Result<(G, Missing), Problem> {
     let Place { namespace, selector } = place;
     let page_sockets_max = Some(SOCKETS_PER_MESSAGE);
-    let operation = |request| Operation::Fetch { request, selector, page_sockets_max };
+    let operation = |request| Operation::Fetch { request, selector, page_sockets_max, listing: None };
     let within = api.config.request_timeout();
     let asked = api.link.ask(namespace, context.trace_parent.clone(), operation, api.within(within), gather);
     let (gathered, end) = asked.await.map_err(|error| api.failed(error))?;

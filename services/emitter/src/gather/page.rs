@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn answer(sockets: Vec<RemoteSocket>) -> ClusterResponse {
-        let answer = Answer::Sockets { sockets, more: false };
+        let answer = Answer::Sockets { sockets, more: false, through: None };
         ClusterResponse { request: RequestId::from_bytes([0; 12]), node: None, answer }
     }
 

@@ -12,6 +12,7 @@ use crate::broadcast::{BroadcastFlags, BroadcastOptions, Selector};
 use crate::error::DecodeError;
 use crate::identity::{NodeUid, RequestId};
 use crate::limits::Limits;
+use crate::listing::{self, Filter, Listing};
 use crate::message::JsonData;
 
 /// Levels of maps around the data of an event, which has its own limit.
@@ -214,6 +215,36 @@ pub(super) fn options(object: &str, limits: &Limits) -> Result<BroadcastOptions,
     Ok(options)
 }
 
+/// Reads which part of a list is wanted from a JSON object.
+pub(super) fn listing(object: &str, limits: &Limits) -> Result<Listing, DecodeError> {
+    if !object.starts_with('{') {
+        return Err(DecodeError::InvalidField { field: "listing" });
+    }
+    let few = Limits { rooms_max: listing::FILTER_ROOMS_MAX, ..*limits };
+    let mut of = Cow::Borrowed("");
+    let mut fields = listing::Fields::default();
+    for (key, value) in json::members(object) {
+        match &*json::unescape(key) {
+            "of" => of = json::unquote(value).ok_or(DecodeError::InvalidField { field: "of" })?,
+            "name" => fields.name = Some(room(value, "name", limits)?),
+            "prefix" => fields.prefix = Some(room(value, "prefix", limits)?),
+            "rooms" => fields.filter.rooms = rooms(Some(value), "rooms", &few)?,
+            "user" => fields.filter.user = Some(room(value, "user", limits)?),
+            "after" => fields.after = Some(listed_name(value, "after")?),
+            "limit" => fields.limit = value.parse().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    listing::Fields { of: &of, ..fields }.check()
+}
+
+/// Reads a name in a list.
+pub(super) fn listed_name(value: &str, field: &'static str) -> Result<String, DecodeError> {
+    let name = json::unquote(value).ok_or(DecodeError::InvalidField { field })?;
+    listing::check_name(&name)?;
+    Ok(name.into_owned())
+}
+
 /// Reads the flags; what is no object has none, which is how PHP writes an empty map.
 fn flags(object: &str) -> BroadcastFlags {
     let mut flags = BroadcastFlags::default();
@@ -293,6 +324,25 @@ impl ObjectWriter {
 
     pub(super) fn selector(&mut self, selector: &Selector) {
         push_selector(selector, self.key("opts"));
+    }
+
+    pub(super) fn listing(&mut self, listing: &Listing) {
+        let mut object = Self::new();
+        let Listing { list, filter: Filter { rooms, user }, after, limit } = listing;
+        let (name, prefix) = list.names().fields();
+        object.string("of", list.as_str());
+        let texts =
+            [("name", name), ("prefix", prefix), ("user", user.as_deref()), ("after", after.as_deref())];
+        for (key, text) in texts {
+            if let Some(text) = text {
+                object.string(key, text);
+            }
+        }
+        if !rooms.is_empty() {
+            object.list("rooms", rooms);
+        }
+        object.display("limit", limit);
+        self.json("listing", &object.finish());
     }
 
     /// Begins a member; the value is to be appended to what is given.

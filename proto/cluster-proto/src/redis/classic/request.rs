@@ -16,7 +16,7 @@ use crate::message::{
 };
 
 /// Keys that requests have; all others are passed over.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "type",
     "uid",
     "requestId",
@@ -28,6 +28,7 @@ const KEYS: [&str; 15] = [
     "sid",
     "room",
     "pageSize",
+    "listing",
     "user",
     "expiresAt",
     "id",
@@ -82,6 +83,7 @@ fn operation(fields: &mut Fields<'_>, limits: &Limits) -> Result<Operation, Deco
             request: fields.needed_request()?,
             selector: options(fields, limits)?.selector,
             page_sockets_max: fields.number("pageSize").and_then(|size| u32::try_from(size).ok()),
+            listing: fields.json("listing").map(|listing| fields::listing(listing, limits)).transpose()?,
         }),
         "6" => server_side_emit(fields, limits),
         "7" => broadcast_with_ack(fields, limits),
@@ -223,11 +225,14 @@ fn push_operation(operation: &Operation, object: &mut ObjectWriter) -> Result<()
             push_targets(selector, reply, object)?;
             push_update(update, object);
         }
-        Operation::Fetch { selector, page_sockets_max, .. } => {
+        Operation::Fetch { selector, page_sockets_max, listing, .. } => {
             object.display("type", 5);
             object.selector(selector);
             if let Some(size) = page_sockets_max {
                 object.display("pageSize", size);
+            }
+            if let Some(listing) = listing {
+                object.listing(listing);
             }
         }
         Operation::ServerSideEmit { event, .. } => {

@@ -12,7 +12,7 @@ use crate::message::{JsonData, check_data};
 use crate::response::{Answer, ClusterResponse, RemoteSocket};
 
 /// Keys that responses have; all others are passed over.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "type",
     "requestId",
     "node",
@@ -23,6 +23,8 @@ const KEYS: [&str; 13] = [
     "args",
     "sockets",
     "more",
+    "through",
+    "counts",
     "rooms",
     "data",
     "count",
@@ -53,9 +55,13 @@ fn answer(fields: &mut Fields<'_>, limits: &Limits) -> Result<Answer, DecodeErro
         Some("6") => return Ok(Answer::ServerSideEmit(fields.json("data").map(str::to_owned))),
         _ => {}
     }
+    let more = fields.json("more") == Some("true");
     if let Some(sockets) = fields.json("sockets") {
-        let more = fields.json("more") == Some("true");
-        return listed(sockets, more, limits);
+        let through = fields.json("through").map(|id| fields::listed_name(id, "through")).transpose()?;
+        return listed(sockets, more, through, limits);
+    }
+    if let Some(counts) = fields.json("counts") {
+        return Ok(Answer::Counts { counts: counted(counts, limits)?, more });
     }
     if let Some(rooms) = fields.json("rooms") {
         return strings(rooms, "rooms", limits).map(Answer::Rooms);
@@ -78,7 +84,7 @@ fn ack(fields: &mut Fields<'_>, limits: &Limits) -> Result<Answer, DecodeError> 
 }
 
 /// Reads the answer to a fetch, or to the old request for ids.
-fn listed(list: &str, more: bool, limits: &Limits) -> Result<Answer, DecodeError> {
+fn listed(list: &str, more: bool, through: Option<String>, limits: &Limits) -> Result<Answer, DecodeError> {
     if !list.starts_with('[') {
         return Err(DecodeError::InvalidField { field: "sockets" });
     }
@@ -92,7 +98,28 @@ fn listed(list: &str, more: bool, limits: &Limits) -> Result<Answer, DecodeError
         }
         sockets.push(remote_socket(socket, limits)?);
     }
-    Ok(Answer::Sockets { sockets, more })
+    Ok(Answer::Sockets { sockets, more, through })
+}
+
+/// Reads names with their counts: a list of pairs.
+fn counted(list: &str, limits: &Limits) -> Result<Vec<(String, u64)>, DecodeError> {
+    let invalid = DecodeError::InvalidField { field: "counts" };
+    if !list.starts_with('[') {
+        return Err(invalid);
+    }
+    let mut counts = Vec::new();
+    for pair in json::elements(list) {
+        if counts.len() >= limits.answer_items_max {
+            return Err(DecodeError::TooManyItems { max: limits.answer_items_max });
+        }
+        let mut pair = json::elements(pair);
+        let (Some(name), Some(count), None) = (pair.next(), pair.next(), pair.next()) else {
+            return Err(invalid);
+        };
+        let count = count.parse().map_err(|_| invalid.clone())?;
+        counts.push((fields::listed_name(name, "counts")?, count));
+    }
+    Ok(counts)
 }
 
 fn remote_socket(object: &str, limits: &Limits) -> Result<RemoteSocket, DecodeError> {
@@ -129,6 +156,7 @@ pub fn encode(response: &ClusterResponse) -> Result<Vec<u8>, EncodeError> {
         Answer::ServerSideEmit(_) => object.display("type", 6),
         Answer::Ack { .. }
         | Answer::Sockets { .. }
+        | Answer::Counts { .. }
         | Answer::SocketIds(_)
         | Answer::Rooms(_)
         | Answer::Done { .. } => {}
@@ -150,8 +178,17 @@ fn push_answer(answer: &Answer, object: &mut ObjectWriter) {
             }
         }
         Answer::ServerSideEmit(Some(data)) => object.json("data", data),
-        Answer::Sockets { sockets, more } => {
+        Answer::Sockets { sockets, more, through } => {
             push_sockets(sockets, object.key("sockets"));
+            if *more {
+                object.display("more", true);
+            }
+            if let Some(through) = through {
+                object.string("through", through);
+            }
+        }
+        Answer::Counts { counts, more } => {
+            push_counts(counts, object.key("counts"));
             if *more {
                 object.display("more", true);
             }
@@ -182,6 +219,18 @@ fn push_sockets(sockets: &[RemoteSocket], out: &mut String) {
             object.string("user", user);
         }
         out.push_str(&object.finish());
+    }
+    out.push(']');
+}
+
+fn push_counts(counts: &[(String, u64)], out: &mut String) {
+    out.push('[');
+    for (index, (name, count)) in counts.iter().enumerate() {
+        out.push_str(if index > 0 { ",[" } else { "[" });
+        json::quote(name, out);
+        out.push(',');
+        out.push_str(&count.to_string());
+        out.push(']');
     }
     out.push(']');
 }
