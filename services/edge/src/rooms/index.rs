@@ -100,7 +100,7 @@ impl RoomIndex {
     }
 
     /// The names of a socket's rooms, without its namespace and without its own id.
-    pub fn names(&self, socket: SocketKey) -> impl Iterator<Item = &str> {
+    pub fn names(&self, socket: SocketKey) -> impl Iterator<Item = &str> + Clone {
         let rooms = self.entries_of(socket).iter().filter_map(|entry| self.rooms.get(entry.room.0 as usize));
         rooms.filter_map(|room| room.name.name.as_deref())
     }

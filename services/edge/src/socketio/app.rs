@@ -2,7 +2,7 @@
 //!
 //! A client that breaks the protocol loses its session, as the reference has it; nobody else notices.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use socketio_proto::parser::{DecodeError, Parser, ParserKind};
 
 use super::acks::Askings;
 use super::deliver::{BATCH_MAX, Job};
-use super::gather::Gather;
+use super::gather::{Ask, Gather};
 use super::interest::{Interest, Ticket};
 use super::joining::Joining;
 use super::namespace::Namespaces;
@@ -68,6 +68,8 @@ pub enum Completion {
     Subscribed(Ticket, JoinOutcome),
     /// What the upstream answers to the event of another server.
     ServerEvent(Arc<Gather>, Option<String>),
+    /// All shards have looked for the sockets of a page; those that were found here.
+    Chosen(Arc<Ask>, BTreeMap<String, SocketKey>),
 }
 
 /// The bounds that Socket.IO obeys.
@@ -328,6 +330,7 @@ impl SessionApp for SocketIo {
             Completion::Acked(socket, reply) => self.do_job(sessions, Job::reply(socket, None, reply)),
             Completion::Subscribed(ticket, outcome) => self.subscribed(sessions, ticket, outcome),
             Completion::ServerEvent(gather, answer) => gather.event(answer),
+            Completion::Chosen(ask, found) => self.do_job(sessions, Job::Chosen(ask, found)),
         }
     }
 

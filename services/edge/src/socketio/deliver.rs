@@ -4,9 +4,11 @@
 //! turn; anything else that touches a socket or a room ends the batch and waits until it is delivered. A long
 //! delivery goes on in slices, and until its end no later packet reaches any session.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster_proto::broadcast::{BroadcastFlags, BroadcastOptions, Selector};
+use cluster_proto::listing::USER_ROOM;
 use cluster_proto::message::{ClusterMessage, Operation};
 use engineio_proto::session::CloseReason;
 use smallvec::SmallVec;
@@ -19,8 +21,9 @@ use super::acks::{BroadcastKey, Owner};
 use super::app::{ClientState, SocketIo};
 use super::gather::Ask;
 use super::interest::Waiter;
+use super::selection::Selection;
 use super::siblings::{Passed, Remote};
-use super::socket::{USER_PREFIX, is_own_room, parse_name};
+use super::socket::{is_own_room, parse_name};
 use crate::outbox::wire::{Dialect, Wire};
 use crate::rooms::fan_out::{Broadcast, EncodedOnce, FanOut, OutPacket, SLICE, encode};
 use crate::rooms::index::SocketKey;
@@ -51,6 +54,10 @@ pub enum Job {
     Ask(Arc<Ask>),
     /// The list of sockets that was asked for, as far as it has not been given.
     List(Arc<Ask>, std::vec::IntoIter<SocketKey>),
+    /// What one page of a list needs of this shard, as far as it has been looked for.
+    Select(Arc<Ask>, Box<Selection>),
+    /// All shards have looked; the sockets that were found here.
+    Chosen(Arc<Ask>, BTreeMap<String, SocketKey>),
 }
 
 /// What is left of the actions that an upstream wants.
@@ -118,6 +125,8 @@ impl SocketIo {
             }
             Job::Ask(ask) => self.operate(sessions, ask),
             Job::List(ask, rest) => self.list(sessions, ask, rest),
+            Job::Select(ask, selection) => self.select(sessions, ask, selection),
+            Job::Chosen(ask, found) => self.list_chosen(sessions, ask, found),
             Job::Reply(socket, mut actions, ack) => {
                 if self.joining.has_parked(socket) {
                     self.joining.park(socket, actions, ack);
@@ -191,7 +200,7 @@ impl SocketIo {
                 }
             }
             // Who is in the room of a user is that user, until an update says otherwise.
-            Action::Leave(room) if room.starts_with(USER_PREFIX) => self.metrics.limit_hits.add(1),
+            Action::Leave(room) if room.starts_with(USER_ROOM) => self.metrics.limit_hits.add(1),
             Action::Leave(room) => self.leave_room(key, namespace, &room),
             Action::Update(update) => {
                 if let Some(ticket) = self.update(key, update) {
@@ -309,8 +318,9 @@ impl SocketIo {
                 continue;
             }
             let Some(job) = self.jobs.pop_front() else { return Work::Done };
-            // To describe a page of sockets is as much work as to serve a slice.
-            budget -= if matches!(job, Job::List(..)) { budget } else { 1 };
+            // To describe a page of sockets, or to look for it, is as much work as to serve a slice.
+            let is_long = matches!(job, Job::List(..) | Job::Select(..) | Job::Chosen(..));
+            budget -= if is_long { budget } else { 1 };
             if let Some(rest) = self.run(sessions, job) {
                 self.jobs.push_front(rest);
             }

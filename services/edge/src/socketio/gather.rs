@@ -2,16 +2,23 @@
 //!
 //! Who asked hears what a node answers (`cluster_proto::response::Answer`), however many shards it has: a count of
 //! all, one list of names, pages of which only the last says so, and never an ack before the count that it belongs to.
+//! Of a page of a list each shard says first which sockets it would send, and describes those that all of them leave.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster_proto::message::{JsonData, Operation, Reply};
 use cluster_proto::response::{Answer, RemoteSocket};
 use socketio_proto::namespace::NamespacePath;
+use tokio::sync::oneshot;
+
+use super::selection::Smallest;
 
 /// The most bytes of a list that must be one answer: Node servers ask so, and drop what their Redis client refuses.
 const WHOLE_LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The most names with counts in one answer: names are bounded, so this is far below what one message may have.
+const COUNTS_MAX: usize = 2_000;
 
 /// The most bytes of acks that wait for the slowest shard to count.
 const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -48,11 +55,43 @@ struct State {
     sids: Vec<String>,
     list: Vec<RemoteSocket>,
     list_bytes: usize,
+    /// What a page of a list holds.
+    page: Page,
     /// Acks that came before every shard had counted.
     early: Vec<(String, JsonData)>,
     early_bytes: usize,
     /// A page was lost: the list must not seem complete.
     is_broken: bool,
+}
+
+/// What the shards found of a page of a list.
+#[derive(Debug)]
+struct Page {
+    /// Shards that have not said which sockets they would send.
+    choosing: usize,
+    /// The ids of those that are sent.
+    chosen: Smallest<()>,
+    /// Shards that wait until the others have said so.
+    waiting: Vec<oneshot::Sender<()>>,
+    counts: Smallest<u64>,
+}
+
+impl Page {
+    /// One shard less is waited for.
+    fn chose(&mut self) {
+        self.choosing = self.choosing.saturating_sub(1);
+        if self.choosing == 0 {
+            for waiting in self.waiting.drain(..) {
+                // A shard that has ended describes nothing.
+                let _ = waiting.send(());
+            }
+        }
+    }
+
+    /// The last id up to which all is told, if the list may go on behind it.
+    fn through(&self) -> Option<String> {
+        self.chosen.last().filter(|_| self.chosen.is_full()).map(str::to_owned)
+    }
 }
 
 impl std::fmt::Debug for Gather {
@@ -77,6 +116,8 @@ impl Gather {
             | Operation::ServerSideEmit { .. } => false,
         };
         let paged = matches!(operation, Operation::Fetch { page_sockets_max: Some(_), .. });
+        let limit =
+            if let Operation::Fetch { listing: Some(listing), .. } = operation { listing.limit } else { 0 };
         Arc::new(Gather {
             sink,
             only_holder,
@@ -88,6 +129,12 @@ impl Gather {
                 sids: Vec::new(),
                 list: Vec::new(),
                 list_bytes: 0,
+                page: Page {
+                    choosing: shards,
+                    chosen: Smallest::new(limit),
+                    waiting: Vec::new(),
+                    counts: Smallest::new(limit),
+                },
                 early: Vec::new(),
                 early_bytes: 0,
                 is_broken: false,
@@ -138,7 +185,8 @@ impl Gather {
         if self.paged {
             // Under the lock: no other page may come behind the last one.
             if !state.is_broken && (is_end || !sockets.is_empty()) {
-                state.is_broken = !self.answer(Answer::Sockets { sockets, more: !is_end, through: None });
+                let through = if is_end { state.page.through() } else { None };
+                state.is_broken = !self.answer(Answer::Sockets { sockets, more: !is_end, through });
             }
             return !state.is_broken;
         }
@@ -152,10 +200,58 @@ impl Gather {
         state.list.append(&mut sockets);
         if is_end {
             let sockets = std::mem::take(&mut state.list);
+            let through = state.page.through();
             drop(state);
-            self.answer(Answer::Sockets { sockets, more: false, through: None });
+            self.answer(Answer::Sockets { sockets, more: false, through });
         }
         fits
+    }
+
+    /// The sockets that a shard would send of a page of a list; what to wait for if others have not said so yet.
+    pub fn choose<T>(&self, ids: &BTreeMap<String, T>) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.state();
+        let page = &mut state.page;
+        ids.keys().for_each(|id| page.chosen.insert(id, ()));
+        page.chose();
+        (page.choosing > 0).then(|| {
+            let (sender, others) = oneshot::channel();
+            page.waiting.push(sender);
+            others
+        })
+    }
+
+    /// A shard could not be asked: the others do not wait for it. The list has no end then.
+    pub fn pass_over(&self) {
+        self.state().page.chose();
+    }
+
+    /// Leaves those sockets of a shard that are on the page of all shards.
+    pub fn retain_chosen<T>(&self, found: &mut BTreeMap<String, T>) {
+        let state = self.state();
+        found.retain(|id, _| state.page.chosen.contains(id));
+    }
+
+    /// The names that a shard has of a page of a list.
+    pub fn counts(&self, counts: Smallest<u64>) {
+        let mut state = self.state();
+        for (name, count) in counts.into_items() {
+            state.page.counts.add(&name, count);
+        }
+        state.left = state.left.saturating_sub(1);
+        if state.left > 0 {
+            return;
+        }
+        let counts = std::mem::replace(&mut state.page.counts, Smallest::new(0));
+        drop(state);
+        let mut counts = counts.into_items().into_iter().peekable();
+        loop {
+            let some = counts.by_ref().take(COUNTS_MAX).collect();
+            let more = counts.peek().is_some();
+            // Behind one that was lost the list must not seem complete.
+            if !self.answer(Answer::Counts { counts: some, more }) || !more {
+                return;
+            }
+        }
     }
 
     /// The sockets of a shard that were asked for an ack.
@@ -226,6 +322,7 @@ pub fn weight(socket: &RemoteSocket) -> usize {
 mod tests {
     use cluster_proto::broadcast::Selector;
     use cluster_proto::identity::RequestId;
+    use cluster_proto::listing::{Filter, List, Listing, Names};
 
     use super::*;
 
@@ -320,6 +417,97 @@ mod tests {
         let (bounded, _) = gather(1, &operation(None));
         let large = RemoteSocket { data: Some("x".repeat(WHOLE_LIST_BYTES_MAX)), ..socket("c") };
         assert!(!bounded.sockets(vec![large], true), "what is too much is left out, and said to be");
+    }
+
+    fn page_of(list: List, limit: u32) -> Operation {
+        let listing = Listing { list, filter: Filter::default(), after: None, limit };
+        Operation::Fetch {
+            request: request(),
+            selector: Selector::default(),
+            page_sockets_max: Some(500),
+            listing: Some(listing),
+        }
+    }
+
+    fn found(ids: &[&str]) -> BTreeMap<String, ()> {
+        ids.iter().map(|id| ((*id).to_owned(), ())).collect()
+    }
+
+    #[test]
+    fn shards_send_one_page_together() {
+        let (gather, answers) = gather(3, &page_of(List::Sockets, 3));
+        let shards = [found(&["a", "d", "e"]), found(&["b", "c", "f"]), found(&[])];
+        let [mut one, mut two, mut three] = shards;
+        let mut first = gather.choose(&one).expect("others have to choose");
+        assert!(gather.choose(&two).is_some() && first.try_recv().is_err());
+        assert!(gather.choose(&three).is_none());
+        assert_eq!(first.try_recv(), Ok(()));
+        for found in [&mut one, &mut two, &mut three] {
+            gather.retain_chosen(found);
+        }
+        assert_eq!((one.len(), two.len(), three.len()), (1, 2, 0));
+        gather.sockets(Vec::new(), true);
+        // One of them has gone meanwhile; where the page ends is said all the same.
+        gather.sockets(vec![socket("b")], true);
+        gather.sockets(vec![socket("a")], true);
+        let expected = [
+            Answer::Sockets { sockets: vec![socket("b")], more: true, through: None },
+            Answer::Sockets { sockets: vec![socket("a")], more: false, through: Some("c".to_owned()) },
+        ];
+        assert_eq!(*answers.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn the_last_page_of_a_list_says_nothing_of_more() {
+        let (gather, answers) = gather(1, &page_of(List::Sockets, 3));
+        assert!(gather.choose(&found(&["a", "b"])).is_none());
+        gather.sockets(vec![socket("a"), socket("b")], true);
+        let expected =
+            Answer::Sockets { sockets: vec![socket("a"), socket("b")], more: false, through: None };
+        assert_eq!(*answers.lock().unwrap(), [expected]);
+    }
+
+    #[test]
+    fn shards_do_not_wait_for_one_that_was_not_asked() {
+        let (gather, answers) = gather(2, &page_of(List::Sockets, 3));
+        let mut others = gather.choose(&found(&["a"])).expect("another has to choose");
+        gather.pass_over();
+        assert_eq!(others.try_recv(), Ok(()));
+        gather.sockets(vec![socket("a")], true);
+        let more = Answer::Sockets { sockets: vec![socket("a")], more: true, through: None };
+        assert_eq!(*answers.lock().unwrap(), [more], "the node has not answered in full");
+    }
+
+    #[test]
+    fn counts_are_added_up_and_come_in_pieces() {
+        let counts = |limit, names: &[(&str, u64)]| {
+            let mut counts = Smallest::new(limit);
+            names.iter().for_each(|(name, count)| counts.add(name, *count));
+            counts
+        };
+        let (small, answers) = gather(2, &page_of(List::Users(Names::Any), 2));
+        small.counts(counts(2, &[("b", 2), ("c", 1)]));
+        assert!(answers.lock().unwrap().is_empty());
+        small.counts(counts(2, &[("a", 1), ("b", 3)]));
+        let expected = Answer::Counts { counts: vec![("a".to_owned(), 1), ("b".to_owned(), 5)], more: false };
+        assert_eq!(*answers.lock().unwrap(), [expected]);
+
+        let (large, answers) = gather(1, &page_of(List::Rooms(Names::Any), 5_000));
+        let names: Vec<String> = (0..4_500).map(|number| format!("{number:04}")).collect();
+        let all: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        large.counts(counts(5_000, &all));
+        let answers = answers.lock().unwrap();
+        let pieces: Vec<(usize, bool)> = answers
+            .iter()
+            .map(|answer| {
+                let Answer::Counts { counts, more } = answer else { panic!("{answer:?}") };
+                (counts.len(), *more)
+            })
+            .collect();
+        assert_eq!(pieces, [(2_000, true), (2_000, true), (500, false)]);
+        let (none, answers) = gather(1, &page_of(List::Rooms(Names::Any), 5));
+        none.counts(Smallest::new(5));
+        assert_eq!(*answers.lock().unwrap(), [Answer::Counts { counts: Vec::new(), more: false }]);
     }
 
     #[test]

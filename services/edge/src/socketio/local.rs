@@ -10,6 +10,7 @@ use adapter::broker::Gap;
 use adapter::cluster::peers::PeerEvent;
 use adapter::local::{LocalSockets, Replier};
 use cluster_proto::identity::NodeId;
+use cluster_proto::listing::Listing;
 use cluster_proto::message::{Change, ClusterMessage, Operation};
 use smallvec::SmallVec;
 use socketio_proto::namespace::NamespacePath;
@@ -120,9 +121,9 @@ impl LocalShards {
         let shards = if is_event { 1 } else { self.outlets.len() };
         for outlet in self.outlets.iter().take(shards) {
             let message = ShardMessage::App(Remote::Ask(ask.clone()));
-            if let Err(SendError::Full(_)) = outlet.send(message, bytes)
-                && changes_sockets
-            {
+            let Err(error) = outlet.send(message, bytes) else { continue };
+            ask.gather.pass_over();
+            if changes_sockets && matches!(error, SendError::Full(_)) {
                 // A question that is lost leaves a node that did not answer; an order leaves a wrong state.
                 self.end(Fate::Overflowed);
             }
@@ -191,8 +192,10 @@ fn weight(operation: &Operation) -> usize {
             };
             names(&selector.rooms) + names(&selector.except) + data
         }
-        Operation::Disconnect { selector, .. } | Operation::Fetch { selector, .. } => {
-            names(&selector.rooms) + names(&selector.except)
+        Operation::Disconnect { selector, .. } => names(&selector.rooms) + names(&selector.except),
+        Operation::Fetch { selector, listing, .. } => {
+            let listing = listing.as_ref().map_or(0, Listing::bytes_len);
+            names(&selector.rooms) + names(&selector.except) + listing
         }
         Operation::Rooms { .. } => 0,
         Operation::SocketIds { rooms, .. } => names(rooms),

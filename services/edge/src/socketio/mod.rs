@@ -13,6 +13,7 @@
 //! - [`local`]: what the cluster wants of this node's sockets, handed to the shards
 //! - [`gather`]: the answers of all shards made into one
 //! - `operate`: what is asked of the sockets of one shard
+//! - [`selection`]: what one page of a list needs of one shard
 //! - `describe`: a socket as other nodes see it
 
 pub mod acks;
@@ -27,5 +28,6 @@ pub mod joining;
 pub mod local;
 pub mod namespace;
 mod operate;
+pub mod selection;
 pub mod siblings;
 pub mod socket;

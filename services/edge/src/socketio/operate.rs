@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cluster_proto::broadcast::Selector;
+use cluster_proto::listing::USER_ROOM;
 use cluster_proto::message::{Change, JsonData, Operation, SocketUpdate};
 use socketio_proto::packet::Packet;
 
@@ -16,7 +17,8 @@ use super::app::{ClientState, Completion, SocketIo};
 use super::deliver::{Job, broadcast_of};
 use super::gather::{Ask, Share, weight};
 use super::interest::{Ticket, Waiter};
-use super::socket::{USER_PREFIX, is_own_room, name};
+use super::selection::Selection;
+use super::socket::{is_own_room, name};
 use crate::rooms::fan_out::EncodedOnce;
 use crate::rooms::index::SocketKey;
 use crate::session::registry::Sessions;
@@ -75,9 +77,14 @@ impl SocketIo {
                     }
                 }
             }
-            Operation::Fetch { selector, .. } => {
+            Operation::Fetch { selector, listing: None, .. } => {
                 let targets = self.pick(namespace, selector);
                 return self.list(sessions, ask, targets.into_iter());
+            }
+            Operation::Fetch { selector, listing: Some(listing), .. } => {
+                let targets = self.pick(namespace, selector);
+                let selection = Selection::new(targets, listing);
+                return self.select(sessions, ask, selection);
             }
             Operation::Rooms { .. } => {
                 let found = self.namespaces.find(namespace.as_str());
@@ -128,7 +135,7 @@ impl SocketIo {
     fn leave_all_of(&mut self, key: SocketKey, rooms: &[String]) {
         let Some(socket) = self.sockets.get(key) else { return };
         let namespace = socket.namespace;
-        for room in rooms.iter().filter(|room| !room.starts_with(USER_PREFIX)) {
+        for room in rooms.iter().filter(|room| !room.starts_with(USER_ROOM)) {
             self.leave_room(key, namespace, room);
         }
     }
@@ -192,9 +199,9 @@ impl SocketIo {
             }
         }
         if let Some(user) = left {
-            self.leave_room(key, namespace, &format!("{USER_PREFIX}{user}"));
+            self.leave_room(key, namespace, &format!("{USER_ROOM}{user}"));
         }
-        self.join_room(key, namespace, &format!("{USER_PREFIX}{}", joined?))
+        self.join_room(key, namespace, &format!("{USER_ROOM}{}", joined?))
     }
 
     /// Disconnects the sockets whose time is over.

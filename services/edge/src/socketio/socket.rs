@@ -1,8 +1,10 @@
 //! One client in one namespace.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 
 use cluster_proto::identity::NodeId;
+use cluster_proto::listing::USER_ROOM;
 use hashbrown::HashMap;
 use slab::Slab;
 use socketio_proto::packet::Packet;
@@ -10,7 +12,7 @@ use socketio_proto::packet::Packet;
 use super::acks::Acks;
 use super::interest::Interest;
 use super::namespace::Namespaces;
-use crate::ids::SocketId;
+use crate::ids::{ID_CHARS, SocketId};
 use crate::metrics::Metrics;
 use crate::outbox::wire::Dialect;
 use crate::rooms::index::{RoomIndex, SocketKey};
@@ -127,12 +129,20 @@ impl Sockets {
 
 /// The id of a socket as its client knows it: EIO3 clients in a namespace put its path in front.
 pub fn name(socket: &Socket, namespaces: &Namespaces) -> String {
+    let mut name = String::with_capacity(ID_CHARS);
+    write_name(socket, namespaces, &mut name);
+    name
+}
+
+/// As [`name`], into a buffer that may be used again.
+pub fn write_name(socket: &Socket, namespaces: &Namespaces, out: &mut String) {
     let path = namespaces.path(socket.namespace).map_or("/", |path| path.as_str());
-    if socket.dialect.version == ProtocolVersion::V3 && path != "/" {
-        format!("{path}#{}", socket.id)
+    // To write into a string never fails.
+    let _ = if socket.dialect.version == ProtocolVersion::V3 && path != "/" {
+        write!(out, "{path}#{}", socket.id)
     } else {
-        socket.id.to_string()
-    }
+        write!(out, "{}", socket.id)
+    };
 }
 
 /// Reads the name of a socket's own room, as [`name`] writes it.
@@ -155,9 +165,6 @@ pub struct SocketView<'a> {
     pub(super) bounds: &'a RoomBounds,
     pub(super) metrics: &'a Metrics,
 }
-
-/// What the rooms of users begin with: `user:<id>` holds the sockets of that user, and nobody joins it otherwise.
-pub const USER_PREFIX: &str = "user:";
 
 /// Sockets by namespace and id.
 pub type SocketIds = HashMap<(u32, SocketId), SocketKey>;
@@ -211,7 +218,7 @@ impl upstream::Socket for SocketView<'_> {
             // One is always in one's own room.
             return true;
         }
-        if room.starts_with(USER_PREFIX) {
+        if room.starts_with(USER_ROOM) {
             // Who is in such a room is that user: only an update says so.
             return false;
         }
