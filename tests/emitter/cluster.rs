@@ -348,6 +348,48 @@ fn many_sockets(stage: &Stage) {
     });
 }
 
+/// A page of few items out of a thousand sockets moves a small part of what all of them are.
+fn a_page_moves_little(stage: &Stage) {
+    let clients = stage.clients.connect_many(&stage.ports(), "/fresh", MANY);
+    // So many that a shard looks at its sockets in more than one go.
+    let rooms: Vec<String> = (0..16).map(|number| format!("room {number:02}")).collect();
+    let everybody = json!({"namespace": "/fresh", "broadcast": true, "rooms": rooms});
+    assert_eq!(stage.done(0, "/v1/sockets/join", &everybody)["sockets"], MANY);
+    let ours = json!({"namespace": "/fresh", "broadcast": true, "user": "u"});
+    assert_eq!(stage.done(0, "/v1/sockets/update", &ours)["sockets"], MANY);
+    let moved = |path: &str| {
+        let before = stage.received_bytes();
+        let page = stage.get(0, path);
+        assert_eq!(page["complete"], true, "{page}");
+        (page, stage.received_bytes() - before)
+    };
+    let (page, whole) = moved("/v1/sockets?namespace=/fresh&limit=1000");
+    assert_eq!(page["sockets"].as_array().unwrap().len(), MANY);
+    let counted = |name: &str, names: &[String]| -> Value {
+        names.iter().map(|item| json!({(name): item, "sockets": MANY})).collect()
+    };
+    let first = clients.iter().map(|client| client.sid.as_str()).min();
+    for (path, list, expected) in [
+        ("/v1/sockets?namespace=/fresh&limit=5", "sockets", None),
+        ("/v1/sockets?namespace=/fresh&limit=5&user=u&room=room%2007", "sockets", None),
+        ("/v1/rooms?namespace=/fresh", "rooms", Some(counted("room", &rooms))),
+        ("/v1/users?namespace=/fresh", "users", Some(counted("user", &["u".to_owned()]))),
+    ] {
+        let (page, bytes) = moved(path);
+        match expected {
+            Some(expected) => assert_eq!(page[list], expected),
+            None => {
+                let sockets = page[list].as_array().unwrap();
+                assert_eq!((sockets.len(), sockets[0]["sid"].as_str()), (5, first), "{page}");
+                assert!(page["next_cursor"].is_string(), "{page}");
+            }
+        }
+        eprintln!("{} edges, {path}: {bytes} bytes of {whole}", stage.edges.len());
+        // Heartbeats are among them.
+        assert!(bytes * 10 < whole, "{path}: {bytes} bytes of {whole}");
+    }
+}
+
 /// Reads a list to its end, each page from another emitter; nothing appears twice.
 fn pages(stage: &Stage, path: &str, list: &str, name: &str) -> Vec<String> {
     let (mut all, mut cursor, mut number) = (Vec::new(), String::new(), 0);
@@ -408,6 +450,7 @@ macro_rules! on_a_broker {
             operations(&stage);
             a_fresh_emitter_knows_everybody(&mut stage);
             many_sockets(&stage);
+            a_page_moves_little(&stage);
             server.freeze();
             refuses(&stage);
             server.thaw();

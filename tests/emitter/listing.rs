@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use adapter::broker::memory::MemoryBus;
+use cluster_proto::message::Operation;
 use serde_json::{Value, json};
 use system_tests::brokers::wait_until;
 
@@ -54,6 +55,7 @@ fn sockets_are_listed_with_what_is_known_of_them() {
 #[test]
 fn a_list_read_page_by_page_has_everything_once() {
     let cluster = Cluster::new(3);
+    cluster.edges[2].change(|state| state.is_old = true);
     let mut constant: Vec<String> = Vec::new();
     for edge in &cluster.edges {
         constant.extend((0..200).map(|_| edge.socket("/", &[])));
@@ -150,6 +152,127 @@ fn users_are_listed_and_asked_for() {
         cluster.done("/v1/users/query", &json!({"users": many}))["users"].as_array().unwrap().len(),
         1_000
     );
+}
+
+/// Reads a list to its end; the items of each page.
+fn pages(cluster: &Cluster, path: &str, list: &str) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = cluster.get(&format!("{path}{cursor}")).json();
+        assert_eq!(page["complete"], true, "{page}");
+        all.push(page[list].clone());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return all,
+        }
+    }
+}
+
+/// Edges that send what a page needs, and edges that send all they have, in every mixture.
+#[test]
+fn edges_old_and_new_make_one_list() {
+    let cluster = Cluster::new(3);
+    for (number, edge) in cluster.edges.iter().enumerate() {
+        for socket in 0..7 {
+            let rooms =
+                [format!("r{}", (number + socket) % 5), format!("s{number}{socket}"), "all".to_owned()];
+            let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+            match socket % 3 {
+                0 => edge.socket("/", &rooms),
+                _ => edge.user_socket("/", &rooms, &format!("u{}", socket % 4)),
+            };
+        }
+    }
+    let lists = [
+        ("/v1/sockets?limit=4", "sockets"),
+        ("/v1/sockets?limit=2&room=r1", "sockets"),
+        ("/v1/sockets?limit=3&room=all&user=u1", "sockets"),
+        ("/v1/rooms?limit=4", "rooms"),
+        ("/v1/rooms?limit=2&name=r*", "rooms"),
+        ("/v1/rooms?limit=3&user=u1", "rooms"),
+        ("/v1/rooms?limit=1&name=r1&user=u1", "rooms"),
+        ("/v1/users?limit=2", "users"),
+        ("/v1/users?limit=2&name=u*&room=all", "users"),
+        ("/v1/users?limit=1&name=u1&room=r1", "users"),
+    ];
+    let read = |old: usize| -> Vec<Vec<Value>> {
+        for (number, edge) in cluster.edges.iter().enumerate() {
+            edge.change(|state| state.is_old = old & (1 << number) != 0);
+        }
+        lists.iter().map(|(path, list)| pages(&cluster, path, list)).collect()
+    };
+    let all_new = read(0);
+    for old in 1..8 {
+        assert_eq!(read(old), all_new, "{old:03b}");
+    }
+    // Each page but the last is full, and the list knows its end.
+    let lengths = |list: usize| -> Vec<usize> {
+        all_new[list].iter().map(|page| page.as_array().unwrap().len()).collect()
+    };
+    assert_eq!(lengths(0), [4, 4, 4, 4, 4, 1]);
+    assert_eq!(lengths(4), [2, 2, 1]);
+    let users: Vec<Value> = all_new[7].iter().flat_map(|page| page.as_array().unwrap().clone()).collect();
+    let users: Vec<(&str, &Value)> =
+        users.iter().map(|user| (user["user"].as_str().unwrap(), &user["sockets"])).collect();
+    assert_eq!(users, [("u0", &json!(3)), ("u1", &json!(6)), ("u2", &json!(3))]);
+}
+
+/// All filters narrow what is counted, also where an edge was asked by another one.
+#[test]
+fn filters_of_counts_hold_together() {
+    let cluster = Cluster::new(2);
+    cluster.edges[1].change(|state| state.is_old = true);
+    for edge in &cluster.edges {
+        edge.user_socket("/", &["a"], "ann");
+        edge.user_socket("/", &["b"], "ann");
+    }
+    assert_eq!(
+        cluster.get("/v1/users?room=a&name=ann").json()["users"],
+        json!([{"user": "ann", "sockets": 2}])
+    );
+    let sid = cluster.edges[0].socket("/", &["a"]);
+    assert_eq!(cluster.get(&format!("/v1/rooms?sid={sid}&user=ann")).json()["rooms"], json!([]));
+}
+
+/// A socket that was to end a page goes before it is described: the list goes on all the same.
+#[test]
+fn a_page_whose_sockets_have_gone_leads_on() {
+    let cluster = Cluster::new(2);
+    let last = cluster.edges[0].socket("/", &[]);
+    cluster.edges[1].change(|state| state.ends_at = Some("!gone".to_owned()));
+    let first = cluster.get("/v1/sockets?limit=3").json();
+    assert_eq!(first["sockets"], json!([]));
+    cluster.edges[1].change(|state| state.ends_at = None);
+    let path = format!("/v1/sockets?limit=3&cursor={}", first["next_cursor"].as_str().unwrap());
+    let rest = cluster.get(&path).json();
+    assert_eq!((names(&rest["sockets"], "sid"), rest.get("next_cursor")), (vec![last], None));
+}
+
+#[test]
+fn names_that_no_room_and_no_user_can_have_are_refused() {
+    let cluster = Cluster::new(1);
+    let long = "x".repeat(257);
+    cluster.get(&format!("/v1/rooms?name={long}*")).problem(422, "invalid_room");
+    cluster.get(&format!("/v1/users?name={long}*")).problem(422, "invalid_user");
+    assert_eq!(cluster.get("/v1/users?name=*").json()["users"], json!([]));
+}
+
+/// Who is online is asked without a list of sockets.
+#[test]
+fn users_are_counted_where_they_are() {
+    let cluster = Cluster::new(2);
+    cluster.edges[1].change(|state| state.is_old = true);
+    for edge in &cluster.edges {
+        edge.user_socket("/", &[], "ann");
+        edge.user_socket("/", &[], "bob");
+    }
+    let asked = cluster.done("/v1/users/query", &json!({"users": ["bob", "eve"]}));
+    let expected = json!([
+        {"user": "bob", "online": true, "sockets": 2}, {"user": "eve", "online": false, "sockets": 0}
+    ]);
+    assert_eq!(asked["users"], expected);
+    let asked = cluster.edges[0].change(|state| state.messages.last().cloned()).unwrap();
+    assert!(matches!(asked.operation, Operation::Fetch { listing: Some(_), .. }), "{asked:?}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ const NAMESPACES: &str = "edge.namespaces=/,/chat,/many,/fresh";
 struct EmitterProcess {
     _program: Program,
     port: u16,
+    ops: u16,
 }
 
 /// Edges of one cluster, the emitters that reach them, and the clients on them.
@@ -120,6 +121,13 @@ impl Stage {
         reply.json()
     }
 
+    /// Bytes that the first emitter has had from the broker.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        let page = Request::new(self.emitters[0].ops, "GET", "/metrics").send().text();
+        let value = page.lines().find_map(|line| line.strip_prefix("jackfield_broker_received_bytes_total "));
+        value.expect("the number").parse().expect("a number")
+    }
+
     /// A call that goes well; its answer.
     #[track_caller]
     pub(crate) fn done(&self, number: usize, path: &str, body: &Value) -> Value {
@@ -138,7 +146,8 @@ impl EmitterProcess {
         }
         let mut program = Program::spawn("jackfield emitter", command);
         let port = port_of(program.line_starting("emitter", WITHIN).trim());
-        Self { _program: program, port }
+        let ops = port_of(program.line_starting("ops", WITHIN).trim());
+        Self { _program: program, port, ops }
     }
 }
 

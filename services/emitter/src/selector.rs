@@ -3,11 +3,9 @@
 use cluster_proto::broadcast::Selector;
 use cluster_proto::identity::NodeId;
 use cluster_proto::limits::Limits;
+use cluster_proto::listing::USER_ROOM;
 
 use crate::api::problem::{Code, Problem};
-
-/// What the reserved rooms of users begin with.
-pub(crate) const USER_ROOM: &str = "user:";
 
 /// Longest user id: with its prefix it must be a room.
 const USER_BYTES_MAX: usize = 251;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use cluster_proto::broadcast::Selector;
+use cluster_proto::listing::{self, Filter, Listing, Names};
 use cluster_proto::message::{JsonData, Operation};
 use cluster_proto::response::RemoteSocket;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use crate::auth::scope::Action;
 use crate::cursor::List;
 use crate::document::binary::put_in;
 use crate::event;
-use crate::gather::page::{Counts, Names, Page, Sockets, What, user_of};
+use crate::gather::page::{Counts, Page, Sockets};
 use crate::link::Gather;
 use crate::selector::{checked_room, checked_sid, user_room};
 
@@ -189,8 +190,9 @@ pub(crate) async fn sockets(State(api): State<Arc<Api>>, question: Question) -> 
     let filters = Filters { room: query.room, sid: query.sid, user: query.user };
     let place = Place::new(&api, &question.context, query.namespace.as_deref(), &filters)?;
     let page = page(&api, List::Sockets, query.limit, query.cursor.as_deref())?;
-    let gather = Sockets { page, rooms: filters.rooms(), user: filters.user.clone() };
-    let (gathered, missing) = fetch(&api, &question.context, place, gather).await?;
+    let listing = page.listing(listing::List::Sockets, filters.into());
+    let gather = Sockets { page, listing: listing.clone() };
+    let (gathered, missing) = fetch(&api, &question.context, place, Some(listing), gather).await?;
     note_cut(&api, gathered.page.is_cut);
     let (items, last) = gathered.page.finish();
     Answer::ok(&SocketsPage {
@@ -210,15 +212,11 @@ pub(crate) async fn rooms(State(api): State<Arc<Api>>, question: Question) -> Re
     let exact = query.name.as_deref().filter(|name| !name.ends_with('*'));
     let filters = Filters { room: exact.map(str::to_owned), sid: query.sid, user: query.user };
     let place = Place::new(&api, &question.context, query.namespace.as_deref(), &filters)?;
-    let (items, next_cursor, missing) = count(
-        &api,
-        &question.context,
-        place,
-        (List::Rooms, What::Rooms),
-        query.name.as_deref(),
-        (query.limit, query.cursor.as_deref()),
-    )
-    .await?;
+    let names = names(query.name.as_deref(), |start| checked_room(start, &api.limits).map(drop))?;
+    let page = page(&api, List::Rooms, query.limit, query.cursor.as_deref())?;
+    let listing = page.listing(listing::List::Rooms(names), filters.into());
+    let (items, last, missing) = count(&api, &question.context, place, page, listing).await?;
+    let next_cursor = last.map(|last| List::Rooms.cursor(&last));
     let rooms = items.into_iter().map(|(room, sockets)| RoomItem { room, sockets }).collect();
     Answer::ok(&RoomsPage { rooms, next_cursor, missing })
 }
@@ -233,15 +231,11 @@ pub(crate) async fn users(State(api): State<Arc<Api>>, question: Question) -> Re
     let exact = query.name.as_deref().filter(|name| !name.ends_with('*'));
     let filters = Filters { room: query.room, sid: None, user: exact.map(str::to_owned) };
     let place = Place::new(&api, &question.context, query.namespace.as_deref(), &filters)?;
-    let (items, next_cursor, missing) = count(
-        &api,
-        &question.context,
-        place,
-        (List::Users, What::Users),
-        query.name.as_deref(),
-        (query.limit, query.cursor.as_deref()),
-    )
-    .await?;
+    let names = names(query.name.as_deref(), checked_user_start)?;
+    let page = page(&api, List::Users, query.limit, query.cursor.as_deref())?;
+    let listing = page.listing(listing::List::Users(names), filters.into());
+    let (items, last, missing) = count(&api, &question.context, place, page, listing).await?;
+    let next_cursor = last.map(|last| List::Users.cursor(&last));
     let users = items.into_iter().map(|(user, sockets)| UserItem { user, sockets }).collect();
     Answer::ok(&UsersPage { users, next_cursor, missing })
 }
@@ -255,12 +249,7 @@ struct Filters {
 }
 
 impl Filters {
-    /// The rooms that a socket must be in, its own included.
-    fn rooms(&self) -> Vec<String> {
-        self.room.iter().chain(&self.sid).cloned().collect()
-    }
-
-    /// Whom the edges are asked for: by the filter that fits fewest. The others are judged here.
+    /// Whom the edges are asked for: by the filter that fits fewest. The others are judged socket by socket.
     fn selector(&self, api: &Api) -> Result<Selector, Problem> {
         if let Some(room) = &self.room {
             checked_room(room, &api.limits).map_err(|problem| problem.about("room"))?;
@@ -274,6 +263,13 @@ impl Filters {
         }
         let narrowest = self.sid.clone().or(user_room).or_else(|| self.room.clone());
         Ok(narrowest.map(Selector::room).unwrap_or_default())
+    }
+}
+
+impl From<Filters> for Filter {
+    fn from(filters: Filters) -> Self {
+        let Filters { room, sid, user } = filters;
+        Self { rooms: room.into_iter().chain(sid).collect(), user }
     }
 }
 
@@ -303,32 +299,49 @@ fn page<T>(api: &Api, list: List, limit: Option<u64>, cursor: Option<&str>) -> R
     Ok(Page::new(after, items_max, api.config.answer_bytes_max))
 }
 
+/// Parses which names are listed: one, or with `*` at the end those that begin so.
+fn names(
+    filter: Option<&str>,
+    check_start: impl FnOnce(&str) -> Result<(), Problem>,
+) -> Result<Names, Problem> {
+    let Some(filter) = filter else { return Ok(Names::Any) };
+    let Some(start) = filter.strip_suffix('*') else { return Ok(Names::Exactly(filter.to_owned())) };
+    check_start(start).map_err(|problem| problem.about("name"))?;
+    Ok(Names::StartingWith(start.to_owned()))
+}
+
+fn checked_user_start(start: &str) -> Result<(), Problem> {
+    if start.is_empty() { Ok(()) } else { user_room(start).map(drop) }
+}
+
+/// Names with their counts, the last of them if the list goes on, and whose part is missing.
+type Counted = (Vec<(String, u64)>, Option<String>, Missing);
+
 async fn count(
     api: &Api,
     context: &Context,
     place: Place,
-    (list, what): (List, What),
-    name: Option<&str>,
-    (limit, cursor): (Option<u64>, Option<&str>),
-) -> Result<(Vec<(String, u64)>, Option<String>, Missing), Problem> {
-    let page = page(api, list, limit, cursor)?;
-    let gather = Counts { page, what, names: name.map_or(Names::Any, Names::parse) };
-    let (gathered, missing) = fetch(api, context, place, gather).await?;
+    page: Page<u64>,
+    listing: Listing,
+) -> Result<Counted, Problem> {
+    let gather = Counts { page, listing: listing.clone() };
+    let (gathered, missing) = fetch(api, context, place, Some(listing), gather).await?;
     note_cut(api, gathered.page.is_cut);
     let (items, last) = gathered.page.finish();
-    Ok((items, last.map(|last| list.cursor(&last)), missing))
+    Ok((items, last, missing))
 }
 
-/// Asks all edges for sockets.
+/// Asks all edges for sockets, or for the part of a list that is wanted.
 pub(crate) async fn fetch<G: Gather>(
     api: &Api,
     context: &Context,
     place: Place,
+    listing: Option<Listing>,
     gather: G,
 ) -> Result<(G, Missing), Problem> {
     let Place { namespace, selector } = place;
     let page_sockets_max = Some(SOCKETS_PER_MESSAGE);
-    let operation = |request| Operation::Fetch { request, selector, page_sockets_max, listing: None };
+    let operation = |request| Operation::Fetch { request, selector, page_sockets_max, listing };
     let within = api.config.request_timeout();
     let asked = api.link.ask(namespace, context.trace_parent.clone(), operation, api.within(within), gather);
     let (gathered, end) = asked.await.map_err(|error| api.failed(error))?;
@@ -349,7 +362,7 @@ fn note_cut(api: &Api, is_cut: bool) {
 
 fn item(mut socket: RemoteSocket) -> SocketItem {
     socket.rooms.sort_unstable();
-    let user = user_of(&socket).map(str::to_owned);
+    let user = socket.candidate().user().map(str::to_owned);
     let outside = |text: String| raw(put_in(&JsonData::text(text)).into_owned());
     SocketItem {
         sid: socket.id,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use cluster_proto::broadcast::Selector;
+use cluster_proto::listing::{Filter, List, Listing, Names};
 use cluster_proto::response::{Answer as NodeAnswer, ClusterResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,7 +18,6 @@ use crate::api::openapi::Refusals;
 use crate::api::problem::{Code, Problem};
 use crate::auth::scope::Action;
 use crate::event;
-use crate::gather::page::user_of;
 use crate::link::Gather;
 use crate::selector::{check_count, user_room};
 
@@ -77,9 +77,13 @@ pub(crate) async fn query(State(api): State<Arc<Api>>, call: Call) -> Result<Ans
     }
     rooms.sort_unstable();
     rooms.dedup();
+    // Of nobody else sockets are asked for, so no more names can be found than these.
+    let limit = u32::try_from(rooms.len()).unwrap_or(u32::MAX);
+    let listing = Listing { list: List::Users(Names::Any), filter: Filter::default(), after: None, limit };
     let place = Place { namespace, selector: Selector { rooms, except: Vec::new() } };
     let asked = request.users.iter().map(|user| (user.clone(), 0)).collect();
-    let (online, missing) = fetch(&api, &call.context, place, Online { sockets: asked }).await?;
+    let online = Online { sockets: asked };
+    let (online, missing) = fetch(&api, &call.context, place, Some(listing), online).await?;
     let state = |user: String| {
         let sockets = online.sockets.get(&user).copied().unwrap_or_default();
         UserState { user, online: sockets > 0, sockets }
@@ -93,13 +97,30 @@ struct Online {
     sockets: BTreeMap<String, u64>,
 }
 
+impl Online {
+    fn count(&mut self, user: &str, sockets: u64) {
+        if let Some(count) = self.sockets.get_mut(user) {
+            *count = count.saturating_add(sockets);
+        }
+    }
+}
+
 impl Gather for Online {
     fn take(&mut self, response: ClusterResponse) {
-        let NodeAnswer::Sockets { sockets, .. } = response.answer else { return };
-        for socket in &sockets {
-            if let Some(count) = user_of(socket).and_then(|user| self.sockets.get_mut(user)) {
-                *count += 1;
+        match response.answer {
+            NodeAnswer::Counts { counts, .. } => {
+                counts.iter().for_each(|(user, sockets)| self.count(user, *sockets));
             }
+            NodeAnswer::Sockets { sockets, .. } => {
+                let users = sockets.iter().filter_map(|socket| socket.candidate().user());
+                users.for_each(|user| self.count(user, 1));
+            }
+            NodeAnswer::ClientCount { .. }
+            | NodeAnswer::Ack { .. }
+            | NodeAnswer::SocketIds(_)
+            | NodeAnswer::Rooms(_)
+            | NodeAnswer::ServerSideEmit(_)
+            | NodeAnswer::Done { .. } => {}
         }
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! A list is sorted by what names its items, and a page is the smallest names behind the last page's last one. So
 //! whatever is there throughout appears on exactly one page, whoever comes and goes meanwhile. Each page asks all
-//! edges again, and of what they say only one page is kept.
+//! edges again for what it needs: one item more than it holds, so that it is known whether the list goes on. What a node
+//! sends beyond that, as Node servers do, is left out here.
 
 use std::collections::BTreeMap;
 
+use cluster_proto::listing::{Filter, LIMIT_MAX, List, Listing};
 use cluster_proto::response::{Answer, ClusterResponse, RemoteSocket};
 
 use crate::link::Gather;
-use crate::selector::USER_ROOM;
 
 /// Bytes counted for an item beside its texts.
 const OVERHEAD: usize = 128;
@@ -22,8 +23,10 @@ pub(crate) struct Page<T> {
     bytes_max: usize,
     bytes: usize,
     items: BTreeMap<String, T>,
-    /// Names from here on did not fit.
+    /// Names from here on did not fit, or are not all known.
     ceiling: Option<String>,
+    /// Up to here some node has told what it has, though the list goes on there.
+    through: Option<String>,
     /// Whether it was for their size that they did not.
     pub(crate) is_cut: bool,
 }
@@ -37,8 +40,15 @@ impl<T> Page<T> {
             bytes: 0,
             items: BTreeMap::new(),
             ceiling: None,
+            through: None,
             is_cut: false,
         }
+    }
+
+    /// What the edges are asked for.
+    pub(crate) fn listing(&self, list: List, filter: Filter) -> Listing {
+        let limit = u32::try_from(self.items_max).unwrap_or(u32::MAX).saturating_add(1).min(LIMIT_MAX);
+        Listing { list, filter, after: self.after.clone(), limit }
     }
 
     /// Whether an item of this name belongs on the page, so far.
@@ -61,9 +71,32 @@ impl<T> Page<T> {
         }
     }
 
+    /// A node has more behind this name than it has told: the page ends there. The name itself may be gone by now.
+    fn end_at(&mut self, through: String, size: impl Fn(&str, &T) -> usize) {
+        // One that stands before the page would send its reader in circles.
+        let is_news = self.after.as_ref().is_none_or(|after| through > *after)
+            && self.through.as_ref().is_none_or(|known| through < *known);
+        if !is_news {
+            return;
+        }
+        while let Some(last) = self.items.last_entry()
+            && *last.key() > through
+        {
+            let (name, item) = last.remove_entry();
+            self.bytes = self.bytes.saturating_sub(size(&name, &item));
+        }
+        // Nothing stands between a text and itself with one more zero byte.
+        let ceiling = format!("{through}\0");
+        if self.ceiling.as_ref().is_none_or(|known| ceiling < *known) {
+            self.ceiling = Some(ceiling);
+        }
+        self.through = Some(through);
+    }
+
     /// The items in order, and the last name if the list goes on behind it.
     pub(crate) fn finish(self) -> (Vec<(String, T)>, Option<String>) {
-        let last = self.ceiling.and_then(|_| self.items.last_key_value().map(|(name, _)| name.clone()));
+        let last = self.items.last_key_value().map(|(name, _)| name.clone());
+        let last = self.ceiling.and(last.or(self.through));
         (self.items.into_iter().collect(), last)
     }
 }
@@ -72,22 +105,23 @@ impl<T> Page<T> {
 #[derive(Debug)]
 pub(crate) struct Sockets {
     pub(crate) page: Page<RemoteSocket>,
-    /// Only sockets in all of these rooms.
-    pub(crate) rooms: Vec<String>,
-    /// Only sockets of this user.
-    pub(crate) user: Option<String>,
+    /// What was asked for. Not every node can answer only that.
+    pub(crate) listing: Listing,
 }
 
 impl Gather for Sockets {
     fn take(&mut self, response: ClusterResponse) {
-        let Answer::Sockets { sockets, .. } = response.answer else { return };
+        let Answer::Sockets { sockets, through, .. } = response.answer else { return };
         for socket in sockets {
-            let is_meant = self.rooms.iter().all(|room| *room == socket.id || socket.rooms.contains(room))
-                && self.user.as_deref().is_none_or(|user| user_of(&socket) == Some(user));
-            if is_meant && self.page.wants(&socket.id) {
+            let mut is_meant = false;
+            self.listing.names(&socket.candidate(), |id| is_meant = self.page.wants(id));
+            if is_meant {
                 let bytes = size_of_socket(&socket.id, &socket);
                 self.page.insert(socket.id.clone(), socket, bytes, size_of_socket);
             }
+        }
+        if let Some(through) = through {
+            self.page.end_at(through, size_of_socket);
         }
     }
 }
@@ -96,90 +130,44 @@ impl Gather for Sockets {
 #[derive(Debug)]
 pub(crate) struct Counts {
     pub(crate) page: Page<u64>,
-    /// What is counted.
-    pub(crate) what: What,
-    /// Which names.
-    pub(crate) names: Names,
+    /// What was asked for. Not every node can answer only that.
+    pub(crate) listing: Listing,
 }
 
-/// What of a socket is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
-    /// The rooms that it was put into: neither its own nor that of its user.
-    Rooms,
-    /// Its user.
-    Users,
-}
-
-/// Which names are listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Names {
-    /// All.
-    Any,
-    /// This one.
-    Exactly(String),
-    /// Those that begin so.
-    StartingWith(String),
-}
-
-impl Names {
-    /// Parses a filter: a name, or the beginning of names and `*`.
-    pub(crate) fn parse(text: &str) -> Self {
-        match text.strip_suffix('*') {
-            Some(start) => Self::StartingWith(start.to_owned()),
-            None => Self::Exactly(text.to_owned()),
-        }
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exactly(exact) => name == exact,
-            Self::StartingWith(start) => name.starts_with(start),
-        }
-    }
-}
-
-impl Counts {
-    fn count(&mut self, name: &str) {
-        if !self.names.matches(name) || !self.page.wants(name) {
+impl Page<u64> {
+    fn count(&mut self, name: &str, sockets: u64) {
+        if !self.wants(name) {
             return;
         }
-        match self.page.items.get_mut(name) {
-            Some(count) => *count += 1,
-            None => self.page.insert(name.to_owned(), 1, size_of_name(name, &1), size_of_name),
+        match self.items.get_mut(name) {
+            Some(count) => *count = count.saturating_add(sockets),
+            None => self.insert(name.to_owned(), sockets, size_of_name(name, &sockets), size_of_name),
         }
     }
 }
 
 impl Gather for Counts {
     fn take(&mut self, response: ClusterResponse) {
-        let Answer::Sockets { sockets, .. } = response.answer else { return };
-        for socket in &sockets {
-            match self.what {
-                What::Users => {
-                    if let Some(user) = user_of(socket) {
-                        self.count(user);
-                    }
-                }
-                What::Rooms => {
-                    let mut rooms: Vec<&String> =
-                        socket.rooms.iter().filter(|room| **room != socket.id).collect();
-                    rooms.sort_unstable();
-                    rooms.dedup();
-                    for room in rooms.into_iter().filter(|room| !room.starts_with(USER_ROOM)) {
-                        self.count(room);
-                    }
+        let Self { page, listing } = self;
+        match response.answer {
+            Answer::Counts { counts, .. } => {
+                for (name, sockets) in counts.iter().filter(|(name, _)| listing.counts(name)) {
+                    page.count(name, *sockets);
                 }
             }
+            Answer::Sockets { sockets, .. } => {
+                for socket in &sockets {
+                    listing.names(&socket.candidate(), |name| page.count(name, 1));
+                }
+            }
+            Answer::ClientCount { .. }
+            | Answer::Ack { .. }
+            | Answer::SocketIds(_)
+            | Answer::Rooms(_)
+            | Answer::ServerSideEmit(_)
+            | Answer::Done { .. } => {}
         }
     }
-}
-
-/// Whose socket it is; a Node server does not say, but may have put it into the user's room.
-pub(crate) fn user_of(socket: &RemoteSocket) -> Option<&str> {
-    let by_room = || socket.rooms.iter().find_map(|room| room.strip_prefix(USER_ROOM));
-    socket.user.as_deref().or_else(by_room).filter(|user| !user.is_empty())
 }
 
 fn size_of_socket(id: &str, socket: &RemoteSocket) -> usize {
@@ -196,6 +184,7 @@ fn size_of_name(name: &str, _count: &u64) -> usize {
 #[cfg(test)]
 mod tests {
     use cluster_proto::identity::RequestId;
+    use cluster_proto::listing::Names;
 
     use super::*;
 
@@ -209,13 +198,20 @@ mod tests {
     }
 
     fn answer(sockets: Vec<RemoteSocket>) -> ClusterResponse {
-        let answer = Answer::Sockets { sockets, more: false, through: None };
+        through(sockets, None)
+    }
+
+    fn through(sockets: Vec<RemoteSocket>, through: Option<&str>) -> ClusterResponse {
+        response(Answer::Sockets { sockets, more: false, through: through.map(str::to_owned) })
+    }
+
+    fn response(answer: Answer) -> ClusterResponse {
         ClusterResponse { request: RequestId::from_bytes([0; 12]), node: None, answer }
     }
 
     fn sockets(after: Option<&str>, items_max: usize, bytes_max: usize) -> Sockets {
         let page = Page::new(after.map(str::to_owned), items_max, bytes_max);
-        Sockets { page, rooms: Vec::new(), user: None }
+        Sockets { listing: page.listing(List::Sockets, Filter::default()), page }
     }
 
     fn names<T>(page: Page<T>) -> (Vec<String>, Option<String>) {
@@ -267,8 +263,8 @@ mod tests {
     #[test]
     fn filters_hold_together() {
         let mut page = sockets(None, 10, 10_000);
-        page.rooms = vec!["r".to_owned(), "q".to_owned()];
-        page.user = Some("u".to_owned());
+        page.listing.filter =
+            Filter { rooms: vec!["r".to_owned(), "q".to_owned()], user: Some("u".to_owned()) };
         page.take(answer(vec![
             socket("a", &["r", "q"], Some("u")),
             socket("b", &["r"], Some("u")),
@@ -278,8 +274,30 @@ mod tests {
         assert_eq!(names(page.page).0, ["a", "d"]);
     }
 
-    fn counts(what: What, names: Names, items_max: usize) -> Counts {
-        let mut counts = Counts { page: Page::new(None, items_max, 10_000), what, names };
+    #[test]
+    fn a_page_ends_where_a_node_ends_that_has_more() {
+        let all =
+            |ids: &[&str]| -> Vec<RemoteSocket> { ids.iter().map(|id| socket(id, &[], None)).collect() };
+        // The other node had two more, of which one has gone: what is behind them it has not told.
+        let mut page = sockets(None, 10, 10_000);
+        page.take(answer(all(&["b", "d", "f"])));
+        page.take(through(all(&["a"]), Some("c")));
+        page.take(through(all(&["e"]), Some("g")));
+        assert_eq!(names(page.page), (vec!["a".into(), "b".into()], Some("b".into())));
+        // All have gone meanwhile, and still the list goes on.
+        let mut page = sockets(Some("a"), 10, 10_000);
+        page.take(through(Vec::new(), Some("c")));
+        page.take(answer(all(&["d"])));
+        assert_eq!(names(page.page), (Vec::new(), Some("c".into())));
+        // Nobody is sent in circles.
+        let mut page = sockets(Some("c"), 10, 10_000);
+        page.take(through(all(&["d"]), Some("b")));
+        assert_eq!(names(page.page), (vec!["d".into()], None));
+    }
+
+    fn counts(list: List, items_max: usize) -> Counts {
+        let page = Page::new(None, items_max, 10_000);
+        let mut counts = Counts { listing: page.listing(list, Filter::default()), page };
         counts.take(answer(vec![
             socket("1", &["1", "z", "b", "user:u"], Some("u")),
             socket("2", &["2", "a", "b"], None),
@@ -288,17 +306,41 @@ mod tests {
         counts
     }
 
+    fn check(counts: Counts, expected: &[(&str, u64)]) {
+        let (items, _) = counts.page.finish();
+        let items: Vec<(&str, u64)> = items.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        assert_eq!(items, expected);
+    }
+
     #[test]
     fn rooms_and_users_are_counted() {
-        let check = |counts: Counts, expected: &[(&str, u64)]| {
-            let (items, _) = counts.page.finish();
-            let items: Vec<(&str, u64)> = items.iter().map(|(name, count)| (name.as_str(), *count)).collect();
-            assert_eq!(items, expected);
+        let starting = Names::StartingWith("b".to_owned());
+        check(counts(List::Rooms(Names::Any), 10), &[("a", 1), ("b", 3), ("ba", 1), ("z", 1)]);
+        check(counts(List::Rooms(Names::Any), 2), &[("a", 1), ("b", 3)]);
+        check(counts(List::Rooms(starting), 10), &[("b", 3), ("ba", 1)]);
+        check(counts(List::Rooms(Names::Exactly("b".to_owned())), 10), &[("b", 3)]);
+        check(counts(List::Users(Names::Any), 10), &[("u", 2)]);
+    }
+
+    #[test]
+    fn counts_of_nodes_and_sockets_of_others_add_up() {
+        let counted = |names: &[(&str, u64)]| {
+            let counts = names.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+            response(Answer::Counts { counts, more: false })
         };
-        check(counts(What::Rooms, Names::Any, 10), &[("a", 1), ("b", 3), ("ba", 1), ("z", 1)]);
-        check(counts(What::Rooms, Names::Any, 2), &[("a", 1), ("b", 3)]);
-        check(counts(What::Rooms, Names::parse("b*"), 10), &[("b", 3), ("ba", 1)]);
-        check(counts(What::Rooms, Names::parse("b"), 10), &[("b", 3)]);
-        check(counts(What::Users, Names::Any, 10), &[("u", 2)]);
+        let mut all = counts(List::Rooms(Names::Any), 3);
+        all.take(counted(&[("aa", 5), ("b", 4), ("c", u64::MAX), ("d", 1)]));
+        all.take(counted(&[("c", 2), ("b", u64::MAX)]));
+        check(all, &[("a", 1), ("aa", 5), ("b", u64::MAX)]);
+        // What was not asked for is left out, whoever sends it.
+        let mut some = counts(List::Rooms(Names::StartingWith("b".to_owned())), 3);
+        some.take(counted(&[("a", 1), ("bc", 1)]));
+        check(some, &[("b", 3), ("ba", 1), ("bc", 1)]);
+    }
+
+    #[test]
+    fn one_more_than_a_page_is_asked_for() {
+        let limit = |items| Page::<u64>::new(None, items, 1).listing(List::Sockets, Filter::default()).limit;
+        assert_eq!([limit(100), limit(0), limit(usize::MAX)], [101, 2, LIMIT_MAX]);
     }
 }
