@@ -3,17 +3,12 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::{PATIENCE, Running, command};
 
 /// From the start of the process to a port that accepts.
 const READY_WITHIN: Duration = Duration::from_millis(100);
-
-fn signal(running: &Running, signal: Signal) {
-    let pid = i32::try_from(running.program.pid()).ok().and_then(Pid::from_raw).unwrap();
-    kill_process(pid, signal).unwrap();
-}
 
 #[test]
 fn the_banner_says_where_it_is_and_what_to_do() {
@@ -57,7 +52,7 @@ fn the_ops_pages_answer() {
 fn a_stop_signal_ends_it_cleanly() {
     for stop in [Signal::TERM, Signal::INT] {
         let mut running = Running::serve(&[]);
-        signal(&running, stop);
+        running.program.signal(stop);
         let status = running.program.wait(PATIENCE).unwrap_or_else(|| panic!("{stop:?} does not stop it"));
         assert_eq!(status.code(), Some(0), "{stop:?}: {}", running.program.stderr());
         TcpStream::connect(&running.clients).unwrap_err();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use system_tests::brokers::{RedisServer, wait_until};
 use system_tests::{Program, spawn_node};
@@ -35,11 +35,6 @@ impl NodeServer {
         self.program.send_line(what);
         let line = self.program.line_starting(answer, WITHIN * 2);
         serde_json::from_str(line.trim_start_matches(answer)).expect("JSON")
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.program.pid()).expect("process ids fit");
-        kill_process(Pid::from_raw(pid).expect("an id"), signal).expect("the process is ours and alive");
     }
 }
 
@@ -125,7 +120,7 @@ fn answers_of_a_node_server_are_part_of_the_cluster() {
     assert_eq!(["to a room", "to one", "to the others"].map(count), [1, 1, THEIRS - 1], "{heard:?}");
 
     // One that says nothing is counted as one; one that is gone is not waited for.
-    node.signal(Signal::STOP);
+    node.program.signal(Signal::STOP);
     let answer = ask(&stage, 1, "ask", 1_000);
     assert_eq!(answered(&answer), (ours.clone(), BTreeSet::new()), "{answer}");
     assert_eq!(rest(&answer), [json!([]), json!(1), json!([]), json!(true)], "{answer}");

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::program::signal;
+
 /// How long a broker may take to start on a busy machine.
 const START_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
@@ -79,11 +81,6 @@ pub fn wait_until(what: &str, within: Duration, mut holds: impl FnMut() -> bool)
 pub(crate) fn accepts(port: u16) -> bool {
     TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Duration::from_millis(200))
         .is_ok()
-}
-
-fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, signal).expect("the process is ours and alive");
 }
 
 pub(crate) fn spawn(mut command: Command, log: &Path) -> Child {

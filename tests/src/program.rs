@@ -7,10 +7,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Bytes kept of each output stream. A program that prints more loses its oldest lines.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// How often an exit is looked for; the only thing here that no event announces.
 const EXIT_POLL: Duration = Duration::from_millis(5);
+
+/// Sends a signal to a process of ours.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("the process is ours and alive");
+}
 
 /// A running child process. Dropping it kills and reaps it.
 #[derive(Debug)]
@@ -135,10 +143,15 @@ impl Program {
     /// # Panics
     /// When the process has already been waited for.
     pub fn terminate(&self) {
-        let pid = i32::try_from(self.pid()).expect("process ids fit");
-        let pid = rustix::process::Pid::from_raw(pid).expect("process ids are positive");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .expect("the process is ours and alive");
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends the process a signal.
+    ///
+    /// # Panics
+    /// When the process has already been waited for.
+    pub fn signal(&self, what: Signal) {
+        signal(self.pid(), what);
     }
 
     /// What the program has written to stdout so far.

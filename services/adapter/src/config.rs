@@ -68,7 +68,7 @@ config_section! {
         pub lingering_max: usize = 10_000 => 0..=COUNT_MAX,
         /// Most bytes that were published and not yet taken by the broker; beyond, a publish is refused.
         pub publish_bytes_max: usize = 67_108_864 => 65_536..=TIB,
-        /// Most bytes that were received and not yet handed on; beyond, messages are dropped and reported as a gap.
+        /// Most bytes that were received and not yet handed on; beyond, messages are dropped and reported as a gap. At Redis a single message of more ends the connection.
         pub receive_bytes_max: usize = 67_108_864 => 65_536..=TIB,
         /// Redis.
         pub redis: RedisConfig = RedisConfig::default(),

@@ -105,8 +105,6 @@ fn a_user_with_few_rights_is_enough() {
         "+del",
         "+hello",
         "+ping",
-        "+client",
-        "+info",
     ]);
     let cluster = Cluster::redis(&format!("redis://gateway:secret@127.0.0.1:{}", server.port()));
     let nodes = cluster.edges(2);

@@ -67,13 +67,8 @@ impl EventSink {
             return;
         }
         waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.lagged(1);
-    }
-
-    /// So many messages were missed before they could be handed over.
-    pub fn lagged(&self, messages: u64) {
-        self.waiting.dropped.fetch_add(messages, Ordering::Relaxed);
-        self.waiting.metrics.dropped.add(messages);
+        waiting.dropped.fetch_add(1, Ordering::Relaxed);
+        waiting.metrics.dropped.add(1);
     }
 }
 

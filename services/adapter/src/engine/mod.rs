@@ -2,38 +2,39 @@
 //!
 //! It owns membership, requests and publishes under way, and shares the table of interest with the handles. It waits for
 //! nobody: orders and events are drained, and commands are given to the broker if there is room.
+//!
+//! - [`handle`]: what it shares with the process
+//! - `orders`: what the process wants
+//! - `events`: what the broker says
 
+mod events;
 pub(crate) mod handle;
+mod orders;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cluster_proto::error::EncodeError;
-use cluster_proto::heartbeat::{NodeStatus, Role};
-use cluster_proto::identity::{NodeId, NodeUid, RequestId};
+use cluster_proto::heartbeat::NodeStatus;
+use cluster_proto::identity::RequestId;
 use cluster_proto::message::ClusterMessage;
 use socketio_proto::namespace::NamespacePath;
 use tokio::sync::{mpsc, oneshot};
 
 use self::handle::{Handle, Order, Outcome, Settings};
 use crate::broker::event::{self, EventSource};
-use crate::broker::{
-    Broker, Command, Delivery, Edges, Event, Gap, Incoming, Interest, Publication, PublishError, Topic, Wire,
-};
+use crate::broker::{Broker, Command, Gap, PublishError, Topic, Wire};
 use crate::cluster::duplicates::Duplicates;
-use crate::cluster::peers::{Own, Peer, PeerEvent, Peers};
-use crate::cluster::requests::{self, RequestEnd, RequestEvent, RequestSink, Requests};
-use crate::local::{LocalSockets, Replier};
+use crate::cluster::peers::{Peer, Peers};
+use crate::cluster::requests::{RequestSink, Requests};
+use crate::local::LocalSockets;
 use crate::metrics::Metrics;
 
 /// Commands that may wait for the broker.
 const COMMANDS_MAX: usize = 64 * 1024;
 /// Orders and events that are worked off before the timers are looked at.
 const TURN_MAX: usize = 256;
-/// Namespaces in which this node may ask without having sockets there.
-const ANSWERS_MAX: usize = 10_000;
 /// How long each step of a goodbye may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
@@ -216,341 +217,6 @@ impl Engine {
         let _ = tokio::time::timeout(GOODBYE_MAX, drained).await;
     }
 
-    // ---- what the process wants ----
-
-    fn handle_order(&mut self, now: Instant, order: Order) {
-        match order {
-            Order::Publish { message, bytes, confirm } => {
-                self.publish(message, Publish { bytes, confirm, request: None });
-            }
-            Order::Request { message, bytes, deadline, sink, confirm } => {
-                self.handle.metrics.requests.add(1);
-                self.request(now, Held { message, bytes, deadline, sink, confirm });
-            }
-            Order::Respond { namespace, asker, response, bytes } => {
-                let encoded = self.handle.wire.encode_response(&namespace, asker.as_ref(), &response);
-                let publish = Publish { bytes, confirm: None, request: None };
-                self.send(encoded.map(|publication| vec![publication]), publish);
-            }
-            Order::Status(status) => {
-                if let Some(peers) = &mut self.peers {
-                    peers.set_status(now, status);
-                }
-            }
-            Order::Solicit => {
-                if let Some(peers) = &mut self.peers {
-                    peers.solicit(now);
-                }
-            }
-            // Taken out before: it ends the run.
-            Order::Leave(_) => {}
-        }
-    }
-
-    fn publish(&mut self, mut message: ClusterMessage, publish: Publish) {
-        message.sender = self.handle.node().map(NodeUid::of_node);
-        let encoded = match &self.peers {
-            Some(peers) => self.handle.wire.encode_message(&message, &Living(peers)),
-            None => Ok(Vec::new()),
-        };
-        self.send(encoded, publish);
-    }
-
-    fn send(&mut self, encoded: Result<Vec<Publication>, EncodeError>, publish: Publish) {
-        let refusal = match encoded {
-            Err(error) => PublishError::Encode(error),
-            Ok(_) if !self.handle.is_up.load(Ordering::Relaxed) => PublishError::Away,
-            Ok(publications) => {
-                let (count, number) = (publications.len() as u64, self.number());
-                match self.commands.try_send(Command::Publish { publications, number }) {
-                    Ok(()) => {
-                        self.handle.metrics.published.add(count);
-                        self.publishes.insert(number, publish);
-                        return;
-                    }
-                    Err(_) => PublishError::Full,
-                }
-            }
-        };
-        self.handle.release(publish.bytes);
-        self.tell(publish.confirm, publish.request, Err(refusal));
-    }
-
-    /// Tells everybody concerned how a publish ended.
-    fn tell(
-        &mut self,
-        confirm: Option<oneshot::Sender<Outcome>>,
-        request: Option<RequestId>,
-        outcome: Outcome,
-    ) {
-        if let Err(error) = &outcome {
-            self.handle.metrics.publish_failed.add(1);
-            tracing::debug!(%error, "a message was not published");
-            if let Some(request) = request {
-                self.requests.handle_unpublished(&request);
-            }
-        }
-        if let Some(confirm) = confirm {
-            let _ = confirm.send(outcome);
-        }
-    }
-
-    /// Asks, or holds the request until its answers can be heard.
-    fn request(&mut self, now: Instant, held: Held) {
-        let waiting = self.requests.len() + self.held.len();
-        let namespace = held.message.namespace.clone();
-        let Some(node) = self.handle.node().filter(|_| waiting < self.handle.settings.requests_max) else {
-            return self.refuse_request(held, PublishError::TooManyRequests);
-        };
-        let topics = self.handle.wire.topics(node, &Interest::Answers(&namespace));
-        if self.are_active(&topics) {
-            return self.ask(held);
-        }
-        if !self.answers_open.contains(&namespace) {
-            if self.answers_open.len() >= ANSWERS_MAX {
-                return self.refuse_request(held, PublishError::TooManyRequests);
-            }
-            // Kept for as long as the node lives: who asked once asks again.
-            self.answers_open.insert(namespace);
-            let finished = self.handle.interests().join(now, &topics, None, Box::new(|_| {}));
-            self.handle.finish(finished);
-        }
-        self.held.push(held);
-    }
-
-    fn are_active(&self, topics: &[Topic]) -> bool {
-        let interests = self.handle.interests();
-        topics.iter().all(|topic| interests.is_active(topic))
-    }
-
-    fn refuse_request(&self, mut held: Held, refusal: PublishError) {
-        self.handle.release(held.bytes);
-        self.handle.metrics.requests_incomplete.add(1);
-        (held.sink)(RequestEvent::End(RequestEnd { unpublished: true, ..RequestEnd::default() }));
-        if let Some(confirm) = held.confirm.take() {
-            let _ = confirm.send(Err(refusal));
-        }
-    }
-
-    /// Publishes a request whose answers can be heard.
-    fn ask(&mut self, held: Held) {
-        let Held { message, bytes, deadline, sink, confirm } = held;
-        let Some(request) = requests::answered(&message.operation).map(|(request, _)| request.clone()) else {
-            return;
-        };
-        let audience = self.handle.wire.audience(&message.namespace);
-        let nodes: Vec<NodeId> = self.peers.iter().flat_map(Peers::edges).collect();
-        let sink = self.counting(sink);
-        self.requests.begin(&message.operation, nodes.into_iter(), audience.is_some(), deadline, sink);
-        if let Some(audience) = audience {
-            let counts_self = self.are_active(&[Topic::Channel(audience.edges.as_str().into())]);
-            let number = self.number();
-            self.counts.insert(number, (request.clone(), counts_self));
-            if self.commands.try_send(Command::Count { audience, number }).is_err() {
-                self.handle_counted(number, None);
-            }
-        }
-        self.publish(message, Publish { bytes, confirm, request: Some(request) });
-    }
-
-    fn counting(&self, mut sink: RequestSink) -> RequestSink {
-        let metrics = self.handle.metrics.clone();
-        Box::new(move |event| {
-            if let RequestEvent::End(end) = &event
-                && (end.timed_out || end.unpublished || !end.missing.is_empty())
-            {
-                metrics.requests_incomplete.add(1);
-            }
-            sink(event);
-        })
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
-    }
-
-    // ---- what the broker says ----
-
-    fn handle_event(&mut self, now: Instant, event: Event) {
-        match event {
-            Event::Up { node } => self.handle_up(now, node),
-            Event::Down { reason } => self.handle_down(&reason),
-            Event::Subscribed(batch) => self.handle_subscribed(now, batch),
-            Event::Published { number, outcome } => {
-                if let Some(publish) = self.publishes.get_mut(&number) {
-                    let (confirm, request) = (publish.confirm.take(), publish.request.take());
-                    self.tell(confirm, request, outcome);
-                }
-            }
-            Event::Released { number } => {
-                if let Some(publish) = self.publishes.remove(&number) {
-                    self.handle.release(publish.bytes);
-                }
-            }
-            Event::Counted { number, listeners } => self.handle_counted(number, listeners),
-            Event::Delivery(delivery) => self.handle_delivery(now, &delivery),
-            Event::Gap(gap) => self.tell_gap(gap),
-            Event::ClaimLost => self.lose_identity(),
-        }
-    }
-
-    fn handle_up(&mut self, now: Instant, node: NodeId) {
-        let handle = self.handle.clone();
-        if handle.node.set(node).is_ok() {
-            let Settings { role, incarnation, peer_address, peers, .. } = handle.settings.clone();
-            self.peers = Some(Peers::new(now, Own { node, incarnation, role, peer_address }, peers));
-            let topics = handle.wire.topics(node, &Interest::Own(role));
-            // Nobody waits for it: the others are greeted once it is active.
-            let _ = handle.interests().join(now, &topics, None, Box::new(|_| {}));
-        } else {
-            self.is_restoring = true;
-        }
-        tracing::info!(%node, "the broker is connected");
-        handle.metrics.connects.add(1);
-        handle.interests().handle_up();
-        handle.is_up.store(true, Ordering::Relaxed);
-        self.has_introduced = false;
-    }
-
-    fn handle_down(&mut self, reason: &str) {
-        let handle = self.handle.clone();
-        let was_up = handle.is_up.swap(false, Ordering::Relaxed);
-        handle.metrics.disconnects.add(u64::from(was_up));
-        if was_up || self.last_reason != reason {
-            tracing::warn!(reason, "the broker is away; local delivery goes on");
-            reason.clone_into(&mut self.last_reason);
-        }
-        handle.set_degraded();
-        let finished = handle.interests().handle_down();
-        handle.finish(finished);
-        if let Some(peers) = &mut self.peers {
-            peers.handle_down();
-        }
-        self.unsubscribe.clear();
-        for held in std::mem::take(&mut self.held) {
-            self.refuse_request(held, PublishError::Away);
-        }
-    }
-
-    fn handle_subscribed(&mut self, now: Instant, batch: u64) {
-        let finished = self.handle.interests().handle_subscribed(now, batch);
-        self.handle.finish(finished);
-        // What the node itself needs to hear is the oldest interest, and so in the first batch.
-        if !std::mem::replace(&mut self.has_introduced, true)
-            && let Some(peers) = &mut self.peers
-        {
-            peers.handle_up(now);
-        }
-        for held in std::mem::take(&mut self.held) {
-            self.request(now, held);
-        }
-    }
-
-    fn handle_counted(&mut self, number: u64, listeners: Option<(u64, u64)>) {
-        let Some((request, counts_self)) = self.counts.remove(&number) else { return };
-        // Without a count every living edge is waited for, and no Node server.
-        let (edges, node_servers) = listeners.map_or((u64::MAX, 0), |(everybody, edges)| {
-            (edges.saturating_sub(u64::from(counts_self)), everybody.saturating_sub(edges))
-        });
-        self.requests.handle_counted(&request, edges, node_servers);
-    }
-
-    fn handle_delivery(&mut self, now: Instant, delivery: &Delivery) {
-        let metrics = self.handle.metrics.clone();
-        metrics.received.add(1);
-        metrics.received_bytes.add(delivery.body.len() as u64);
-        let own = self.handle.node().map(NodeUid::of_node);
-        if own.is_some() && self.handle.wire.sender(delivery) == own.as_ref().map(NodeUid::as_str) {
-            metrics.echoes.add(1);
-            return;
-        }
-        if self.concerns_nobody(delivery) {
-            metrics.passed_over.add(1);
-            return;
-        }
-        match self.handle.wire.decode(delivery) {
-            Ok(Some(Incoming::Message(message))) if message.sender.is_some() && message.sender == own => {
-                metrics.echoes.add(1);
-            }
-            Ok(Some(Incoming::Message(message))) => self.handle_message(now, message),
-            Ok(Some(Incoming::Response(response))) => {
-                if !self.requests.handle_response(response) {
-                    metrics.responses_unknown.add(1);
-                }
-            }
-            Ok(Some(Incoming::Heartbeat(heartbeat))) => {
-                metrics.heartbeats.add(1);
-                if let Some(peers) = &mut self.peers {
-                    peers.handle_heartbeat(now, &heartbeat);
-                }
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::debug!(%error, "a message of another node was refused");
-                metrics.refuse(error.reason());
-            }
-        }
-    }
-
-    /// Whether a message says outside its body that no room of this node is meant.
-    fn concerns_nobody(&self, delivery: &Delivery) -> bool {
-        let Some(hashes) = &delivery.room_hashes else { return false };
-        let interests = self.handle.interests();
-        !hashes.iter().any(|hash| interests.holds_mark(*hash))
-    }
-
-    fn handle_message(&mut self, now: Instant, message: ClusterMessage) {
-        if self.handle.settings.role == Role::Emitter {
-            return;
-        }
-        if let Some(key) = &message.id
-            && !self.duplicates.is_new(now, key)
-        {
-            self.handle.metrics.duplicates.add(1);
-            return;
-        }
-        let reply = requests::answered(&message.operation).map(|(request, _)| Replier {
-            handle: self.handle.clone(),
-            namespace: message.namespace.clone(),
-            asker: message.sender.clone(),
-            request: request.clone(),
-        });
-        self.handle.metrics.messages.add(1);
-        self.local.handle_message(message, reply);
-    }
-
-    fn handle_peer(&mut self, event: &PeerEvent) {
-        match event {
-            PeerEvent::Joined(_) | PeerEvent::Changed(_) => {}
-            PeerEvent::Left(node) => self.requests.handle_lost(*node),
-            PeerEvent::Died(node) => {
-                tracing::warn!(%node, "a node of the cluster has gone silent");
-                self.handle.metrics.nodes_died.add(1);
-                self.requests.handle_lost(*node);
-            }
-            PeerEvent::Restarted(peer) => self.requests.handle_lost(peer.node),
-            PeerEvent::OwnIdTaken => self.lose_identity(),
-        }
-        self.local.handle_peer(event);
-    }
-
-    fn lose_identity(&mut self) {
-        self.handle.metrics.claims_lost.add(1);
-        if std::mem::replace(&mut self.has_lost_identity, true) {
-            return;
-        }
-        tracing::error!("another process has this node's id; this one must start again under another");
-        self.local.handle_identity_lost();
-    }
-
-    fn tell_gap(&self, gap: Gap) {
-        self.handle.metrics.gaps.add(1);
-        self.local.handle_gap(gap);
-    }
-
-    // ---- time ----
-
     fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.peers.as_ref().and_then(Peers::poll_timeout);
         let interests = self.handle.interests().poll_timeout();
@@ -648,18 +314,5 @@ impl Engine {
         for event in &changes {
             self.handle_peer(event);
         }
-    }
-}
-
-/// The edges as the machine of membership knows them.
-struct Living<'a>(&'a Peers);
-
-impl Edges for Living<'_> {
-    fn is_edge(&self, node: NodeId) -> bool {
-        self.0.is_edge(node)
-    }
-
-    fn others(&self) -> Vec<NodeId> {
-        self.0.edges().collect()
     }
 }

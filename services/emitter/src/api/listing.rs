@@ -192,7 +192,7 @@ pub(crate) async fn sockets(State(api): State<Arc<Api>>, question: Question) -> 
     let page = page(&api, List::Sockets, query.limit, query.cursor.as_deref())?;
     let listing = page.listing(listing::List::Sockets, filters.into());
     let gather = Sockets { page, listing: listing.clone() };
-    let (gathered, missing) = fetch(&api, &question.context, place, Some(listing), gather).await?;
+    let (gathered, missing) = fetch(&api, &question.context, place, listing, gather).await?;
     note_cut(&api, gathered.page.is_cut);
     let (items, last) = gathered.page.finish();
     Answer::ok(&SocketsPage {
@@ -325,23 +325,24 @@ async fn count(
     listing: Listing,
 ) -> Result<Counted, Problem> {
     let gather = Counts { page, listing: listing.clone() };
-    let (gathered, missing) = fetch(api, context, place, Some(listing), gather).await?;
+    let (gathered, missing) = fetch(api, context, place, listing, gather).await?;
     note_cut(api, gathered.page.is_cut);
     let (items, last) = gathered.page.finish();
     Ok((items, last, missing))
 }
 
-/// Asks all edges for sockets, or for the part of a list that is wanted.
+/// Asks all edges for the part of a list that is wanted.
 pub(crate) async fn fetch<G: Gather>(
     api: &Api,
     context: &Context,
     place: Place,
-    listing: Option<Listing>,
+    listing: Listing,
     gather: G,
 ) -> Result<(G, Missing), Problem> {
     let Place { namespace, selector } = place;
     let page_sockets_max = Some(SOCKETS_PER_MESSAGE);
-    let operation = |request| Operation::Fetch { request, selector, page_sockets_max, listing };
+    let operation =
+        |request| Operation::Fetch { request, selector, page_sockets_max, listing: Some(listing) };
     let within = api.config.request_timeout();
     let asked = api.link.ask(namespace, context.trace_parent.clone(), operation, api.within(within), gather);
     let (gathered, end) = asked.await.map_err(|error| api.failed(error))?;

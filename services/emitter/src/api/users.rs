@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use cluster_proto::broadcast::Selector;
 use cluster_proto::listing::{Filter, List, Listing, Names};
-use cluster_proto::response::{Answer as NodeAnswer, ClusterResponse};
+use cluster_proto::response::ClusterResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,6 +18,7 @@ use crate::api::openapi::Refusals;
 use crate::api::problem::{Code, Problem};
 use crate::auth::scope::Action;
 use crate::event;
+use crate::gather::page::for_each_name;
 use crate::link::Gather;
 use crate::selector::{check_count, user_room};
 
@@ -82,8 +83,8 @@ pub(crate) async fn query(State(api): State<Arc<Api>>, call: Call) -> Result<Ans
     let listing = Listing { list: List::Users(Names::Any), filter: Filter::default(), after: None, limit };
     let place = Place { namespace, selector: Selector { rooms, except: Vec::new() } };
     let asked = request.users.iter().map(|user| (user.clone(), 0)).collect();
-    let online = Online { sockets: asked };
-    let (online, missing) = fetch(&api, &call.context, place, Some(listing), online).await?;
+    let online = Online { sockets: asked, listing: listing.clone() };
+    let (online, missing) = fetch(&api, &call.context, place, listing, online).await?;
     let state = |user: String| {
         let sockets = online.sockets.get(&user).copied().unwrap_or_default();
         UserState { user, online: sockets > 0, sockets }
@@ -95,32 +96,17 @@ pub(crate) async fn query(State(api): State<Arc<Api>>, call: Call) -> Result<Ans
 #[derive(Debug)]
 struct Online {
     sockets: BTreeMap<String, u64>,
-}
-
-impl Online {
-    fn count(&mut self, user: &str, sockets: u64) {
-        if let Some(count) = self.sockets.get_mut(user) {
-            *count = count.saturating_add(sockets);
-        }
-    }
+    /// What was asked for. Not every node can answer only that.
+    listing: Listing,
 }
 
 impl Gather for Online {
     fn take(&mut self, response: ClusterResponse) {
-        match response.answer {
-            NodeAnswer::Counts { counts, .. } => {
-                counts.iter().for_each(|(user, sockets)| self.count(user, *sockets));
+        let Self { sockets: asked, listing } = self;
+        for_each_name(&response.answer, listing, |user, sockets| {
+            if let Some(count) = asked.get_mut(user) {
+                *count = count.saturating_add(sockets);
             }
-            NodeAnswer::Sockets { sockets, .. } => {
-                let users = sockets.iter().filter_map(|socket| socket.candidate().user());
-                users.for_each(|user| self.count(user, 1));
-            }
-            NodeAnswer::ClientCount { .. }
-            | NodeAnswer::Ack { .. }
-            | NodeAnswer::SocketIds(_)
-            | NodeAnswer::Rooms(_)
-            | NodeAnswer::ServerSideEmit(_)
-            | NodeAnswer::Done { .. } => {}
-        }
+        });
     }
 }

@@ -149,24 +149,29 @@ impl Page<u64> {
 impl Gather for Counts {
     fn take(&mut self, response: ClusterResponse) {
         let Self { page, listing } = self;
-        match response.answer {
-            Answer::Counts { counts, .. } => {
-                for (name, sockets) in counts.iter().filter(|(name, _)| listing.counts(name)) {
-                    page.count(name, *sockets);
-                }
-            }
-            Answer::Sockets { sockets, .. } => {
-                for socket in &sockets {
-                    listing.names(&socket.candidate(), |name| page.count(name, 1));
-                }
-            }
-            Answer::ClientCount { .. }
-            | Answer::Ack { .. }
-            | Answer::SocketIds(_)
-            | Answer::Rooms(_)
-            | Answer::ServerSideEmit(_)
-            | Answer::Done { .. } => {}
+        for_each_name(&response.answer, listing, |name, sockets| page.count(name, sockets));
+    }
+}
+
+/// The names of a list in an answer, each with its number of sockets: as an edge has counted them, or socket by socket
+/// where a node sends all it has.
+pub(crate) fn for_each_name(answer: &Answer, listing: &Listing, mut take: impl FnMut(&str, u64)) {
+    match answer {
+        Answer::Counts { counts, .. } => {
+            let wanted = counts.iter().filter(|(name, _)| listing.counts(name));
+            wanted.for_each(|(name, sockets)| take(name, *sockets));
         }
+        Answer::Sockets { sockets, .. } => {
+            for socket in sockets {
+                listing.names(&socket.candidate(), |name| take(name, 1));
+            }
+        }
+        Answer::ClientCount { .. }
+        | Answer::Ack { .. }
+        | Answer::SocketIds(_)
+        | Answer::Rooms(_)
+        | Answer::ServerSideEmit(_)
+        | Answer::Done { .. } => {}
     }
 }
 

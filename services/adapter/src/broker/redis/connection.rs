@@ -61,7 +61,7 @@ impl Connection {
         if target.service.is_some() {
             // What was the primary a moment ago may not be it any more. Not every user may ask.
             let role = connection.ask(&[b"ROLE"]).await?;
-            if let Some(role) = role.0.first().filter(|role| *role != "master") {
+            if let Some(role) = role.texts.first().filter(|role| *role != "master") {
                 return Err(format!("{}:{}, which Sentinel names, is a {role}", address.host, address.port));
             }
         }
@@ -120,7 +120,10 @@ impl Connection {
 
 /// An answer to a single question: its texts and numbers, or an error.
 #[derive(Debug)]
-pub struct Answer(Vec<String>, Option<String>);
+pub struct Answer {
+    texts: Vec<String>,
+    refusal: Option<String>,
+}
 
 impl Answer {
     fn of(reply: &Reply<'_>) -> Self {
@@ -129,7 +132,7 @@ impl Answer {
             number.or_else(|| reply.text().map(|text| String::from_utf8_lossy(text).into_owned()))
         };
         let items = if let Reply::List(items) = reply { items } else { std::slice::from_ref(reply) };
-        Self(items.iter().filter_map(text).collect(), reply.error())
+        Self { texts: items.iter().filter_map(text).collect(), refusal: reply.error() }
     }
 
     /// The first text of it.
@@ -137,9 +140,9 @@ impl Answer {
     /// # Errors
     /// The broker's refusal, and what it refused.
     pub fn text(&self, what: &str) -> Result<&str, String> {
-        match &self.1 {
+        match &self.refusal {
             Some(error) => Err(format!("the broker refuses {what}: {error}")),
-            None => Ok(self.0.first().map_or("", String::as_str)),
+            None => Ok(self.texts.first().map_or("", String::as_str)),
         }
     }
 }
@@ -161,7 +164,7 @@ async fn ask_sentinel(target: &Target, sentinel: &Address, service: &str) -> Res
     let mut connection = Connection::greet(target, sentinel, target.sentinel_login.as_ref()).await?;
     let answer = connection.ask(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", service.as_bytes()]).await?;
     answer.text("the question for the primary")?;
-    let [host, port] = &*answer.0 else { return Err(format!("it does not know {service}")) };
+    let [host, port] = &*answer.texts else { return Err(format!("it does not know {service}")) };
     let port = port.parse().map_err(|_| format!("its answer has no port: {port}"))?;
     Ok(Address { host: host.clone(), port })
 }

@@ -198,8 +198,9 @@ impl Life {
         while self.timer.as_mut().poll(context).is_ready() {
             self.session.handle_timeout(Instant::now())?;
             self.timer.as_mut().reset(self.session.poll_timeout().into());
+            self.write(context)?;
         }
-        self.write(context)
+        Ok(())
     }
 }
 

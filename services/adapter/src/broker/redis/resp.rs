@@ -5,9 +5,9 @@
 
 use bytes::BytesMut;
 
-/// How deep lists may lie in each other; nothing that is asked here is answered with more than three.
+/// How deep lists may lie in each other: twice as deep as in any answer to what is asked here.
 const DEPTH_MAX: usize = 8;
-/// Items of a list; the longest that is asked for has six.
+/// Items of a list: those that are asked for have a few, or one for each replica.
 const ITEMS_MAX: usize = 1_024;
 /// A line: a number, a status, or an error text.
 const LINE_BYTES_MAX: usize = 64 * 1024;

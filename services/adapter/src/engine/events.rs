@@ -1,0 +1,194 @@
+//! What the broker says: that it is there or away, how a publish ended, and messages.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use cluster_proto::heartbeat::Role;
+use cluster_proto::identity::{NodeId, NodeUid};
+use cluster_proto::message::ClusterMessage;
+
+use super::Engine;
+use super::handle::Settings;
+use crate::broker::{Delivery, Event, Gap, Incoming, Interest, PublishError};
+use crate::cluster::peers::{Own, PeerEvent, Peers};
+use crate::cluster::requests;
+use crate::local::Replier;
+
+impl Engine {
+    pub(super) fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Up { node } => self.handle_up(now, node),
+            Event::Down { reason } => self.handle_down(&reason),
+            Event::Subscribed(batch) => self.handle_subscribed(now, batch),
+            Event::Published { number, outcome } => {
+                if let Some(publish) = self.publishes.get_mut(&number) {
+                    let (confirm, request) = (publish.confirm.take(), publish.request.take());
+                    self.tell(confirm, request, outcome);
+                }
+            }
+            Event::Released { number } => {
+                if let Some(publish) = self.publishes.remove(&number) {
+                    self.handle.release(publish.bytes);
+                }
+            }
+            Event::Counted { number, listeners } => self.handle_counted(number, listeners),
+            Event::Delivery(delivery) => self.handle_delivery(now, &delivery),
+            Event::Gap(gap) => self.tell_gap(gap),
+            Event::ClaimLost => self.lose_identity(),
+        }
+    }
+
+    fn handle_up(&mut self, now: Instant, node: NodeId) {
+        let handle = self.handle.clone();
+        if handle.node.set(node).is_ok() {
+            let Settings { role, incarnation, peer_address, peers, .. } = handle.settings.clone();
+            self.peers = Some(Peers::new(now, Own { node, incarnation, role, peer_address }, peers));
+            let topics = handle.wire.topics(node, &Interest::Own(role));
+            // Nobody waits for it: the others are greeted once it is active.
+            let _ = handle.interests().join(now, &topics, None, Box::new(|_| {}));
+        } else {
+            self.is_restoring = true;
+        }
+        tracing::info!(%node, "the broker is connected");
+        handle.metrics.connects.add(1);
+        handle.interests().handle_up();
+        handle.is_up.store(true, Ordering::Relaxed);
+        self.has_introduced = false;
+    }
+
+    fn handle_down(&mut self, reason: &str) {
+        let handle = self.handle.clone();
+        let was_up = handle.is_up.swap(false, Ordering::Relaxed);
+        handle.metrics.disconnects.add(u64::from(was_up));
+        if was_up || self.last_reason != reason {
+            tracing::warn!(reason, "the broker is away; local delivery goes on");
+            reason.clone_into(&mut self.last_reason);
+        }
+        handle.set_degraded();
+        let finished = handle.interests().handle_down();
+        handle.finish(finished);
+        if let Some(peers) = &mut self.peers {
+            peers.handle_down();
+        }
+        self.unsubscribe.clear();
+        for held in std::mem::take(&mut self.held) {
+            self.refuse_request(held, PublishError::Away);
+        }
+    }
+
+    fn handle_subscribed(&mut self, now: Instant, batch: u64) {
+        let finished = self.handle.interests().handle_subscribed(now, batch);
+        self.handle.finish(finished);
+        // What the node itself needs to hear is the oldest interest, and so in the first batch.
+        if !std::mem::replace(&mut self.has_introduced, true)
+            && let Some(peers) = &mut self.peers
+        {
+            peers.handle_up(now);
+        }
+        for held in std::mem::take(&mut self.held) {
+            self.request(now, held);
+        }
+    }
+
+    pub(super) fn handle_counted(&mut self, number: u64, listeners: Option<(u64, u64)>) {
+        let Some((request, counts_self)) = self.counts.remove(&number) else { return };
+        // Without a count every living edge is waited for, and no Node server.
+        let (edges, node_servers) = listeners.map_or((u64::MAX, 0), |(everybody, edges)| {
+            (edges.saturating_sub(u64::from(counts_self)), everybody.saturating_sub(edges))
+        });
+        self.requests.handle_counted(&request, edges, node_servers);
+    }
+
+    fn handle_delivery(&mut self, now: Instant, delivery: &Delivery) {
+        let metrics = self.handle.metrics.clone();
+        metrics.received.add(1);
+        metrics.received_bytes.add(delivery.body.len() as u64);
+        let own = self.handle.node().map(NodeUid::of_node);
+        if own.is_some() && self.handle.wire.sender(delivery) == own.as_ref().map(NodeUid::as_str) {
+            metrics.echoes.add(1);
+            return;
+        }
+        if self.concerns_nobody(delivery) {
+            metrics.passed_over.add(1);
+            return;
+        }
+        match self.handle.wire.decode(delivery) {
+            Ok(Some(Incoming::Message(message))) if message.sender.is_some() && message.sender == own => {
+                metrics.echoes.add(1);
+            }
+            Ok(Some(Incoming::Message(message))) => self.handle_message(now, message),
+            Ok(Some(Incoming::Response(response))) => {
+                if !self.requests.handle_response(response) {
+                    metrics.responses_unknown.add(1);
+                }
+            }
+            Ok(Some(Incoming::Heartbeat(heartbeat))) => {
+                metrics.heartbeats.add(1);
+                if let Some(peers) = &mut self.peers {
+                    peers.handle_heartbeat(now, &heartbeat);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(%error, "a message of another node was refused");
+                metrics.refuse(error.reason());
+            }
+        }
+    }
+
+    /// Whether a message says outside its body that no room of this node is meant.
+    fn concerns_nobody(&self, delivery: &Delivery) -> bool {
+        let Some(hashes) = &delivery.room_hashes else { return false };
+        let interests = self.handle.interests();
+        !hashes.iter().any(|hash| interests.holds_mark(*hash))
+    }
+
+    fn handle_message(&mut self, now: Instant, message: ClusterMessage) {
+        if self.handle.settings.role == Role::Emitter {
+            return;
+        }
+        if let Some(key) = &message.id
+            && !self.duplicates.is_new(now, key)
+        {
+            self.handle.metrics.duplicates.add(1);
+            return;
+        }
+        let reply = requests::answered(&message.operation).map(|(request, _)| Replier {
+            handle: self.handle.clone(),
+            namespace: message.namespace.clone(),
+            asker: message.sender.clone(),
+            request: request.clone(),
+        });
+        self.handle.metrics.messages.add(1);
+        self.local.handle_message(message, reply);
+    }
+
+    pub(super) fn handle_peer(&mut self, event: &PeerEvent) {
+        match event {
+            PeerEvent::Joined(_) | PeerEvent::Changed(_) => {}
+            PeerEvent::Left(node) => self.requests.handle_lost(*node),
+            PeerEvent::Died(node) => {
+                tracing::warn!(%node, "a node of the cluster has gone silent");
+                self.handle.metrics.nodes_died.add(1);
+                self.requests.handle_lost(*node);
+            }
+            PeerEvent::Restarted(peer) => self.requests.handle_lost(peer.node),
+            PeerEvent::OwnIdTaken => self.lose_identity(),
+        }
+        self.local.handle_peer(event);
+    }
+
+    fn lose_identity(&mut self) {
+        self.handle.metrics.claims_lost.add(1);
+        if std::mem::replace(&mut self.has_lost_identity, true) {
+            return;
+        }
+        tracing::error!("another process has this node's id; this one must start again under another");
+        self.local.handle_identity_lost();
+    }
+
+    pub(super) fn tell_gap(&self, gap: Gap) {
+        self.handle.metrics.gaps.add(1);
+        self.local.handle_gap(gap);
+    }
+}

@@ -1,0 +1,185 @@
+//! What the process wants: publishes, answers, and requests, which wait until their answers can be heard.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use cluster_proto::error::EncodeError;
+use cluster_proto::identity::{NodeId, NodeUid, RequestId};
+use cluster_proto::message::ClusterMessage;
+use tokio::sync::oneshot;
+
+use super::handle::{Order, Outcome};
+use super::{Engine, Held, Publish};
+use crate::broker::{Command, Edges, Interest, Publication, PublishError, Topic};
+use crate::cluster::peers::Peers;
+use crate::cluster::requests::{self, RequestEnd, RequestEvent, RequestSink};
+
+/// Namespaces in which this node may ask without having sockets there.
+const ANSWERS_MAX: usize = 10_000;
+
+impl Engine {
+    pub(super) fn handle_order(&mut self, now: Instant, order: Order) {
+        match order {
+            Order::Publish { message, bytes, confirm } => {
+                self.publish(message, Publish { bytes, confirm, request: None });
+            }
+            Order::Request { message, bytes, deadline, sink, confirm } => {
+                self.handle.metrics.requests.add(1);
+                self.request(now, Held { message, bytes, deadline, sink, confirm });
+            }
+            Order::Respond { namespace, asker, response, bytes } => {
+                let encoded = self.handle.wire.encode_response(&namespace, asker.as_ref(), &response);
+                let publish = Publish { bytes, confirm: None, request: None };
+                self.send(encoded.map(|publication| vec![publication]), publish);
+            }
+            Order::Status(status) => {
+                if let Some(peers) = &mut self.peers {
+                    peers.set_status(now, status);
+                }
+            }
+            Order::Solicit => {
+                if let Some(peers) = &mut self.peers {
+                    peers.solicit(now);
+                }
+            }
+            // Taken out before: it ends the run.
+            Order::Leave(_) => {}
+        }
+    }
+
+    fn publish(&mut self, mut message: ClusterMessage, publish: Publish) {
+        message.sender = self.handle.node().map(NodeUid::of_node);
+        let encoded = match &self.peers {
+            Some(peers) => self.handle.wire.encode_message(&message, &Living(peers)),
+            None => Ok(Vec::new()),
+        };
+        self.send(encoded, publish);
+    }
+
+    fn send(&mut self, encoded: Result<Vec<Publication>, EncodeError>, publish: Publish) {
+        let refusal = match encoded {
+            Err(error) => PublishError::Encode(error),
+            Ok(_) if !self.handle.is_up.load(Ordering::Relaxed) => PublishError::Away,
+            Ok(publications) => {
+                let (count, number) = (publications.len() as u64, self.number());
+                match self.commands.try_send(Command::Publish { publications, number }) {
+                    Ok(()) => {
+                        self.handle.metrics.published.add(count);
+                        self.publishes.insert(number, publish);
+                        return;
+                    }
+                    Err(_) => PublishError::Full,
+                }
+            }
+        };
+        self.handle.release(publish.bytes);
+        self.tell(publish.confirm, publish.request, Err(refusal));
+    }
+
+    /// Tells everybody concerned how a publish ended.
+    pub(super) fn tell(
+        &mut self,
+        confirm: Option<oneshot::Sender<Outcome>>,
+        request: Option<RequestId>,
+        outcome: Outcome,
+    ) {
+        if let Err(error) = &outcome {
+            self.handle.metrics.publish_failed.add(1);
+            tracing::debug!(%error, "a message was not published");
+            if let Some(request) = request {
+                self.requests.handle_unpublished(&request);
+            }
+        }
+        if let Some(confirm) = confirm {
+            let _ = confirm.send(outcome);
+        }
+    }
+
+    /// Asks, or holds the request until its answers can be heard.
+    pub(super) fn request(&mut self, now: Instant, held: Held) {
+        let waiting = self.requests.len() + self.held.len();
+        let namespace = held.message.namespace.clone();
+        let Some(node) = self.handle.node().filter(|_| waiting < self.handle.settings.requests_max) else {
+            return self.refuse_request(held, PublishError::TooManyRequests);
+        };
+        let topics = self.handle.wire.topics(node, &Interest::Answers(&namespace));
+        if self.are_active(&topics) {
+            return self.ask(held);
+        }
+        if !self.answers_open.contains(&namespace) {
+            if self.answers_open.len() >= ANSWERS_MAX {
+                return self.refuse_request(held, PublishError::TooManyRequests);
+            }
+            // Kept for as long as the node lives: who asked once asks again.
+            self.answers_open.insert(namespace);
+            let finished = self.handle.interests().join(now, &topics, None, Box::new(|_| {}));
+            self.handle.finish(finished);
+        }
+        self.held.push(held);
+    }
+
+    fn are_active(&self, topics: &[Topic]) -> bool {
+        let interests = self.handle.interests();
+        topics.iter().all(|topic| interests.is_active(topic))
+    }
+
+    pub(super) fn refuse_request(&self, mut held: Held, refusal: PublishError) {
+        self.handle.release(held.bytes);
+        self.handle.metrics.requests_incomplete.add(1);
+        (held.sink)(RequestEvent::End(RequestEnd { unpublished: true, ..RequestEnd::default() }));
+        if let Some(confirm) = held.confirm.take() {
+            let _ = confirm.send(Err(refusal));
+        }
+    }
+
+    /// Publishes a request whose answers can be heard.
+    fn ask(&mut self, held: Held) {
+        let Held { message, bytes, deadline, sink, confirm } = held;
+        let Some(request) = requests::answered(&message.operation).map(|(request, _)| request.clone()) else {
+            return;
+        };
+        let audience = self.handle.wire.audience(&message.namespace);
+        let nodes: Vec<NodeId> = self.peers.iter().flat_map(Peers::edges).collect();
+        let sink = self.counting(sink);
+        self.requests.begin(&message.operation, nodes.into_iter(), audience.is_some(), deadline, sink);
+        if let Some(audience) = audience {
+            let counts_self = self.are_active(&[Topic::Channel(audience.edges.as_str().into())]);
+            let number = self.number();
+            self.counts.insert(number, (request.clone(), counts_self));
+            if self.commands.try_send(Command::Count { audience, number }).is_err() {
+                self.handle_counted(number, None);
+            }
+        }
+        self.publish(message, Publish { bytes, confirm, request: Some(request) });
+    }
+
+    fn counting(&self, mut sink: RequestSink) -> RequestSink {
+        let metrics = self.handle.metrics.clone();
+        Box::new(move |event| {
+            if let RequestEvent::End(end) = &event
+                && (end.timed_out || end.unpublished || !end.missing.is_empty())
+            {
+                metrics.requests_incomplete.add(1);
+            }
+            sink(event);
+        })
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+}
+
+/// The edges as the machine of membership knows them.
+struct Living<'a>(&'a Peers);
+
+impl Edges for Living<'_> {
+    fn is_edge(&self, node: NodeId) -> bool {
+        self.0.is_edge(node)
+    }
+
+    fn others(&self) -> Vec<NodeId> {
+        self.0.edges().collect()
+    }
+}
