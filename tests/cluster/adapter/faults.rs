@@ -121,7 +121,10 @@ fn pair(cluster: &Cluster) -> (TestNode, TestNode) {
     for number in 0..ROOMS {
         b.adapter.join(&crate::adapter::node::namespace("/"), Some(&room(number)), Box::new(|_| {}));
     }
-    b.joined("/", Some("the last"));
+    // So many take about as long as a join waits: it may be degraded, but once they are done it is not.
+    wait_until("the rooms are subscribed to", WITHIN, || {
+        b.join("/", Some("the last")) == JoinOutcome::Active
+    });
     (a, b)
 }
 
