@@ -13,6 +13,16 @@ impl Cell {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Adds to it; what it was before.
+    pub fn raise(&self, amount: u64) -> u64 {
+        self.0.fetch_add(amount, Ordering::Relaxed)
+    }
+
+    /// Takes from it what was added before.
+    pub fn lower(&self, amount: u64) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
     /// Sets it.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);

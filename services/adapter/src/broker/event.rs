@@ -54,6 +54,14 @@ impl EventSink {
         let _ = self.queue.send(event).await;
     }
 
+    /// Counts a message that this node sent itself, instead of handing it over.
+    pub fn pass_echo(&self, body_bytes: usize) {
+        let metrics = &self.waiting.metrics;
+        metrics.received.add(1);
+        metrics.received_bytes.add(body_bytes as u64);
+        metrics.echoes.add(1);
+    }
+
     /// Hands a message over, or drops and counts it.
     pub fn deliver(&self, delivery: Delivery) {
         let bytes = delivery.bytes();
@@ -85,14 +93,16 @@ impl EventSource {
         Some(self.took(event))
     }
 
+    /// Whether messages were dropped since the gap was taken.
+    #[must_use]
+    pub fn has_gap(&self) -> bool {
+        self.waiting.dropped.load(Ordering::Relaxed) > 0
+    }
+
     /// The gap that dropped messages left behind, once.
     #[must_use]
     pub fn take_gap(&self) -> Option<Gap> {
-        let dropped = &self.waiting.dropped;
-        if dropped.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        Some(Gap::Lagged(dropped.swap(0, Ordering::Relaxed)))
+        self.has_gap().then(|| Gap::Lagged(self.waiting.dropped.swap(0, Ordering::Relaxed)))
     }
 
     fn took(&self, event: Event) -> Event {
@@ -108,7 +118,7 @@ mod tests {
     use super::*;
 
     fn delivery(bytes: usize) -> Delivery {
-        Delivery { key: String::new(), sender: None, room_hashes: None, body: vec![0; bytes].into() }
+        Delivery { key: String::new(), room_hashes: None, body: vec![0; bytes].into() }
     }
 
     #[tokio::test]

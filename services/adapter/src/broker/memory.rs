@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster_proto::heartbeat::Role;
-use cluster_proto::identity::NodeId;
+use cluster_proto::identity::{NodeId, NodeUid};
 use cluster_proto::rabbitmq::names;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -42,6 +42,7 @@ struct State {
 #[derive(Debug)]
 struct Member {
     role: Role,
+    uid: NodeUid,
     topics: HashSet<Topic>,
     events: EventSink,
 }
@@ -92,10 +93,14 @@ impl State {
         let is_for_members = edges == 1 && keys().any(|key| names::is_for_members(key));
         for member in self.members.values() {
             let hears_all = is_for_members && member.role == Role::Edge;
-            if hears_all || topics.iter().any(|topic| member.topics.contains(topic)) {
+            if !hears_all && !topics.iter().any(|topic| member.topics.contains(topic)) {
+                continue;
+            }
+            if publication.sender.as_ref() == Some(&member.uid) {
+                member.events.pass_echo(publication.body.len());
+            } else {
                 member.events.deliver(Delivery {
                     key: publication.key.clone(),
-                    sender: publication.sender.as_ref().map(ToString::to_string),
                     room_hashes: publication.room_hashes.clone(),
                     body: publication.body.clone(),
                 });
@@ -175,7 +180,7 @@ impl Memory {
         commands: &mut mpsc::Receiver<Command>,
         events: &EventSink,
     ) -> Option<String> {
-        let seat = Seat::take(&self.bus, self.claimant.role, events.clone());
+        let seat = Seat::take(&self.bus, self.claimant.role, node, events.clone());
         events.tell(Event::Up { node }).await;
         loop {
             tokio::select! {
@@ -211,11 +216,12 @@ struct Seat<'a> {
 }
 
 impl<'a> Seat<'a> {
-    fn take(bus: &'a MemoryBus, role: Role, events: EventSink) -> Self {
+    fn take(bus: &'a MemoryBus, role: Role, node: NodeId, events: EventSink) -> Self {
         let mut state = bus.state();
         let number = state.next;
         state.next += 1;
-        state.members.insert(number, Member { role, topics: HashSet::new(), events });
+        let uid = NodeUid::of_node(node);
+        state.members.insert(number, Member { role, uid, topics: HashSet::new(), events });
         Self { bus, number }
     }
 
@@ -228,11 +234,11 @@ impl<'a> Seat<'a> {
     async fn obey(&self, command: Command, events: &EventSink) {
         match command {
             Command::Close => {}
-            Command::Publish { publications, number } => {
+            Command::Publish { publications, mut publish } => {
                 let edges = self.bus.edges();
                 publications.iter().for_each(|publication| self.bus.state().publish(publication, edges));
-                events.tell(Event::Published { number, outcome: Ok(()) }).await;
-                events.tell(Event::Released { number }).await;
+                // It is no failure, so there is nothing to tell the engine.
+                publish.tell(Ok(()));
             }
             Command::Subscribe { topics, batch } => {
                 self.topics(|all| all.extend(topics));

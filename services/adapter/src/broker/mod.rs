@@ -5,7 +5,8 @@
 //! [`crate::interest`], and after each [`Event::Up`] it is told anew.
 //!
 //! - [`event`]: the bounded queue from a broker to the engine
-//! - [`window`]: publishes that the broker has not confirmed yet
+//! - [`publish`]: one publish, from its order to its outcome
+//! - [`window`]: those that the broker has not confirmed yet
 //! - [`backoff`]: how long to wait before the next attempt
 //! - [`renewal`]: one connection after the other
 //! - [`memory`]: adapters of one process, for tests and for a single node
@@ -14,6 +15,7 @@
 pub mod backoff;
 pub mod event;
 pub mod memory;
+pub mod publish;
 pub mod rabbitmq;
 pub mod redis;
 pub mod renewal;
@@ -26,13 +28,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cluster_proto::error::{DecodeError, EncodeError};
 use cluster_proto::heartbeat::{Heartbeat, Role};
-use cluster_proto::identity::{NodeId, NodeUid};
+use cluster_proto::identity::{NodeId, NodeUid, RequestId};
 use cluster_proto::message::ClusterMessage;
 use cluster_proto::response::ClusterResponse;
 use socketio_proto::namespace::NamespacePath;
 use tokio::sync::mpsc;
 
 use crate::broker::event::EventSink;
+use crate::broker::publish::Publish;
 
 /// An address at a broker that a node listens to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,8 +97,6 @@ impl Publication {
 pub struct Delivery {
     /// The channel or routing key that it was published to.
     pub key: String,
-    /// Who sent it, if that is said outside the body.
-    pub sender: Option<String>,
     /// The hashes of its rooms, if they are said outside the body.
     pub room_hashes: Option<Vec<u32>>,
     /// The message.
@@ -181,11 +182,6 @@ pub trait Wire: Send + Sync + fmt::Debug {
     /// [`EncodeError`] if this wire cannot say it.
     fn encode_heartbeat(&self, heartbeat: &Heartbeat) -> Result<Publication, EncodeError>;
 
-    /// Who sent a delivery, if that can be told without decoding it.
-    fn sender<'a>(&self, delivery: &'a Delivery) -> Option<&'a str> {
-        delivery.sender.as_deref()
-    }
-
     /// Decodes a delivery; `None` for what concerns nobody.
     ///
     /// # Errors
@@ -205,12 +201,12 @@ pub fn node_of(uid: &NodeUid) -> Option<NodeId> {
 /// What a broker is told to do.
 #[derive(Debug)]
 pub enum Command {
-    /// Publish, once and in this order, and report the outcome under the number.
+    /// Publish, once and in this order, and tell the outcome.
     Publish {
         /// The messages.
         publications: Vec<Publication>,
-        /// Under which the outcome is reported.
-        number: u64,
+        /// Who is told.
+        publish: Publish,
     },
     /// Subscribe, and report the fence.
     Subscribe {
@@ -284,18 +280,8 @@ pub enum Event {
     },
     /// Everything in this batch is active.
     Subscribed(u64),
-    /// How a publish ended.
-    Published {
-        /// Its number.
-        number: u64,
-        /// How.
-        outcome: Result<(), PublishError>,
-    },
-    /// What a publish occupied is free again; later than its outcome if that came by a deadline.
-    Released {
-        /// Its number.
-        number: u64,
-    },
+    /// A request was not published, or it is not known whether it was.
+    Unpublished(RequestId),
     /// How many listen to the two channels of an audience.
     Counted {
         /// The number of the question.
@@ -361,6 +347,7 @@ pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection to a broker that renews itself for ever.
 pub trait Broker: Send {
-    /// Runs until it is told to close or the commands end. Reads commands also while it is away, and never stops reading messages.
+    /// Runs until it is told to close or the commands end. Reads commands also while it is away, and never stops reading
+    /// messages. What this node sent itself, as far as that can be told without decoding it, is counted and not delivered.
     fn run(self: Box<Self>, commands: mpsc::Receiver<Command>, events: EventSink) -> Running;
 }

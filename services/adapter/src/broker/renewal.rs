@@ -73,9 +73,8 @@ pub(super) async fn refuse(commands: &mut mpsc::Receiver<Command>, events: &Even
     while let Some(command) = commands.recv().await {
         match command {
             Command::Close => return,
-            Command::Publish { number, .. } => {
-                events.tell(Event::Published { number, outcome: Err(PublishError::Away) }).await;
-                events.tell(Event::Released { number }).await;
+            Command::Publish { mut publish, .. } => {
+                tell_all(events, publish.tell(Err(PublishError::Away))).await;
             }
             Command::Count { number, .. } => {
                 events.tell(Event::Counted { number, listeners: None }).await;
@@ -87,7 +86,7 @@ pub(super) async fn refuse(commands: &mut mpsc::Receiver<Command>, events: &Even
 }
 
 /// Tells the engine several things in their order.
-pub(super) async fn tell_all(events: &EventSink, told: Vec<Event>) {
+pub(super) async fn tell_all(events: &EventSink, told: impl IntoIterator<Item = Event>) {
     for event in told {
         events.tell(event).await;
     }

@@ -4,33 +4,25 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use cluster_proto::heartbeat::Role;
-use cluster_proto::identity::{NodeId, NodeUid};
+use cluster_proto::identity::NodeId;
 use cluster_proto::message::ClusterMessage;
 
 use super::Engine;
 use super::handle::Settings;
-use crate::broker::{Delivery, Event, Gap, Incoming, Interest, PublishError};
+use crate::broker::{Delivery, Event, Gap, Incoming, Interest, PublishError, node_of};
 use crate::cluster::peers::{Own, PeerEvent, Peers};
 use crate::cluster::requests;
 use crate::local::Replier;
 
 impl Engine {
     pub(super) fn handle_event(&mut self, now: Instant, event: Event) {
+        // A message stirs by itself if it is more than something for the sockets.
+        self.is_stirred |= !matches!(event, Event::Delivery(_));
         match event {
             Event::Up { node } => self.handle_up(now, node),
             Event::Down { reason } => self.handle_down(&reason),
             Event::Subscribed(batch) => self.handle_subscribed(now, batch),
-            Event::Published { number, outcome } => {
-                if let Some(publish) = self.publishes.get_mut(&number) {
-                    let (confirm, request) = (publish.confirm.take(), publish.request.take());
-                    self.tell(confirm, request, outcome);
-                }
-            }
-            Event::Released { number } => {
-                if let Some(publish) = self.publishes.remove(&number) {
-                    self.handle.release(publish.bytes);
-                }
-            }
+            Event::Unpublished(request) => self.requests.handle_unpublished(&request),
             Event::Counted { number, listeners } => self.handle_counted(number, listeners),
             Event::Delivery(delivery) => self.handle_delivery(now, &delivery),
             Event::Gap(gap) => self.tell_gap(gap),
@@ -103,26 +95,21 @@ impl Engine {
         let metrics = self.handle.metrics.clone();
         metrics.received.add(1);
         metrics.received_bytes.add(delivery.body.len() as u64);
-        let own = self.handle.node().map(NodeUid::of_node);
-        if own.is_some() && self.handle.wire.sender(delivery) == own.as_ref().map(NodeUid::as_str) {
-            metrics.echoes.add(1);
-            return;
-        }
         if self.concerns_nobody(delivery) {
             metrics.passed_over.add(1);
             return;
         }
         match self.handle.wire.decode(delivery) {
-            Ok(Some(Incoming::Message(message))) if message.sender.is_some() && message.sender == own => {
-                metrics.echoes.add(1);
-            }
+            Ok(Some(Incoming::Message(message))) if self.is_own(&message) => metrics.echoes.add(1),
             Ok(Some(Incoming::Message(message))) => self.handle_message(now, message),
             Ok(Some(Incoming::Response(response))) => {
+                self.is_stirred = true;
                 if !self.requests.handle_response(response) {
                     metrics.responses_unknown.add(1);
                 }
             }
             Ok(Some(Incoming::Heartbeat(heartbeat))) => {
+                self.is_stirred = true;
                 metrics.heartbeats.add(1);
                 if let Some(peers) = &mut self.peers {
                     peers.handle_heartbeat(now, &heartbeat);
@@ -134,6 +121,12 @@ impl Engine {
                 metrics.refuse(error.reason());
             }
         }
+    }
+
+    /// Whether this node sent a message: of some it can only be told once they are decoded.
+    fn is_own(&self, message: &ClusterMessage) -> bool {
+        let sender = message.sender.as_ref().and_then(node_of);
+        sender.is_some() && sender == self.handle.node()
     }
 
     /// Whether a message says outside its body that no room of this node is meant.

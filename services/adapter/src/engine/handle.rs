@@ -2,7 +2,7 @@
 //! behind a lock that is held for one change, and a few numbers.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use cluster_proto::response::{Answer, ClusterResponse};
 use socketio_proto::namespace::NamespacePath;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::broker::publish::{Budget, Outcome, Publish};
 use crate::broker::{Interest, PublishError, Topic, Wire};
 use crate::cluster::peers::{Peer, PeerLimits};
 use crate::cluster::requests::{self, RequestSink};
@@ -52,29 +53,11 @@ pub enum Status {
     NotReady(Duration),
 }
 
-/// How a publish ended.
-pub(super) type Outcome = Result<(), PublishError>;
-
 /// What a handle wants of the thread.
 pub(super) enum Order {
-    Publish {
-        message: ClusterMessage,
-        bytes: usize,
-        confirm: Option<oneshot::Sender<Outcome>>,
-    },
-    Request {
-        message: ClusterMessage,
-        bytes: usize,
-        deadline: Instant,
-        sink: RequestSink,
-        confirm: Option<oneshot::Sender<Outcome>>,
-    },
-    Respond {
-        namespace: NamespacePath,
-        asker: Option<NodeUid>,
-        response: ClusterResponse,
-        bytes: usize,
-    },
+    Publish { message: ClusterMessage, publish: Publish },
+    Request { message: ClusterMessage, publish: Publish, deadline: Instant, sink: RequestSink },
+    Respond { namespace: NamespacePath, asker: Option<NodeUid>, response: ClusterResponse, publish: Publish },
     Status(NodeStatus),
     Solicit,
     Leave(oneshot::Sender<()>),
@@ -84,7 +67,7 @@ pub(super) enum Order {
 pub(crate) struct Handle {
     orders: mpsc::Sender<Order>,
     interests: Mutex<Interests>,
-    publish_bytes: AtomicUsize,
+    pub(super) budget: Arc<Budget>,
     started: Instant,
     ever_whole: AtomicBool,
     /// Milliseconds from `started` to the moment since which the link is not whole, plus one; 0 while it is.
@@ -123,7 +106,7 @@ impl Handle {
         let handle = Self {
             orders,
             interests: Mutex::new(Interests::new(settings.interest)),
-            publish_bytes: AtomicUsize::new(0),
+            budget: Budget::new(settings.publish_bytes_max, metrics.clone()),
             started: Instant::now(),
             ever_whole: AtomicBool::new(false),
             degraded_since: AtomicU64::new(1),
@@ -161,8 +144,8 @@ impl Handle {
         message: ClusterMessage,
         confirm: Option<oneshot::Sender<Outcome>>,
     ) -> Result<(), PublishError> {
-        let bytes = self.reserve(weight(&message.operation))?;
-        self.order(Order::Publish { message, bytes, confirm }, bytes)
+        let publish = self.reserve(weight(&message.operation))?.confirmed_to(confirm);
+        self.order(Order::Publish { message, publish })
     }
 
     pub(crate) fn request(
@@ -175,9 +158,9 @@ impl Handle {
         if requests::answered(&message.operation).is_none() {
             return Err(PublishError::NoRequest);
         }
-        let bytes = self.reserve(weight(&message.operation))?;
+        let publish = self.reserve(weight(&message.operation))?.confirmed_to(confirm);
         let deadline = Instant::now() + timeout;
-        self.order(Order::Request { message, bytes, deadline, sink, confirm }, bytes)
+        self.order(Order::Request { message, publish, deadline, sink })
     }
 
     pub(crate) fn respond(
@@ -187,8 +170,8 @@ impl Handle {
         response: ClusterResponse,
     ) -> bool {
         // Whoever asked finds out by the missing answer; the refusal is counted.
-        let Ok(bytes) = self.reserve(answer_weight(&response.answer)) else { return false };
-        self.order(Order::Respond { namespace, asker, response, bytes }, bytes).is_ok()
+        let Ok(publish) = self.reserve(answer_weight(&response.answer)) else { return false };
+        self.order(Order::Respond { namespace, asker, response, publish }).is_ok()
     }
 
     pub(crate) fn set_status(&self, status: NodeStatus) {
@@ -272,38 +255,24 @@ impl Handle {
         RequestId::from_bytes(bytes)
     }
 
-    /// Counts bytes of a publish, if the broker is there and takes more.
-    fn reserve(&self, bytes: usize) -> Result<usize, PublishError> {
-        if !self.is_up.load(Ordering::Relaxed) {
-            self.metrics.publish_refused.add(1);
-            return Err(PublishError::Away);
-        }
-        let before = self.publish_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before > 0 && before.saturating_add(bytes) > self.settings.publish_bytes_max {
-            self.release(bytes);
-            self.metrics.publish_refused.add(1);
-            return Err(PublishError::Full);
-        }
-        Ok(bytes)
+    /// Begins a publish, if the broker is there and takes more.
+    fn reserve(&self, bytes: usize) -> Result<Publish, PublishError> {
+        let reserved = if self.is_up.load(Ordering::Relaxed) {
+            self.budget.reserve(bytes).ok_or(PublishError::Full)
+        } else {
+            Err(PublishError::Away)
+        };
+        reserved.inspect_err(|_| self.metrics.publish_refused.add(1))
     }
 
-    fn order(&self, order: Order, bytes: usize) -> Result<(), PublishError> {
+    fn order(&self, order: Order) -> Result<(), PublishError> {
         self.orders.try_send(order).map_err(|_| {
-            self.release(bytes);
             self.metrics.publish_refused.add(1);
             PublishError::Full
         })
     }
 
     // ---- for the thread of the broker ----
-
-    pub(super) fn release(&self, bytes: usize) {
-        self.publish_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn publish_bytes(&self) -> usize {
-        self.publish_bytes.load(Ordering::Relaxed)
-    }
 
     pub(super) fn set_degraded(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;

@@ -22,8 +22,9 @@ use cluster_proto::message::ClusterMessage;
 use socketio_proto::namespace::NamespacePath;
 use tokio::sync::{mpsc, oneshot};
 
-use self::handle::{Handle, Order, Outcome, Settings};
+use self::handle::{Handle, Order, Settings};
 use crate::broker::event::{self, EventSource};
+use crate::broker::publish::Publish;
 use crate::broker::{Broker, Command, Gap, PublishError, Topic, Wire};
 use crate::cluster::duplicates::Duplicates;
 use crate::cluster::peers::{Peer, Peers};
@@ -38,21 +39,12 @@ const TURN_MAX: usize = 256;
 /// How long each step of a goodbye may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
-/// What is known of a publish until the broker has answered.
-struct Publish {
-    bytes: usize,
-    confirm: Option<oneshot::Sender<Outcome>>,
-    request: Option<RequestId>,
-}
-
 /// A request that waits until its answers can be heard.
 struct Held {
     message: ClusterMessage,
-    bytes: usize,
+    publish: Publish,
     deadline: Instant,
     sink: RequestSink,
-    /// Who wants to know whether the broker has it.
-    confirm: Option<oneshot::Sender<Outcome>>,
 }
 
 /// The thread's own state.
@@ -66,13 +58,14 @@ struct Engine {
     peers: Option<Peers>,
     requests: Requests,
     duplicates: Duplicates,
-    publishes: HashMap<u64, Publish>,
     /// Counts of listeners under way, and whether this node is among them.
     counts: HashMap<u64, (RequestId, bool)>,
     answers_open: HashSet<NamespacePath>,
     held: Vec<Held>,
     unsubscribe: Vec<Topic>,
     next_number: u64,
+    /// Something has come that the machines may have to act on: more than messages that only pass through.
+    is_stirred: bool,
     /// A gap is to be reported once everything is restored.
     is_restoring: bool,
     /// The other nodes know that this one is back.
@@ -114,12 +107,12 @@ pub(crate) fn engine(
         peers: None,
         requests: Requests::default(),
         duplicates: Duplicates::new(keys_max),
-        publishes: HashMap::new(),
         counts: HashMap::new(),
         answers_open: HashSet::new(),
         held: Vec::new(),
         unsubscribe: Vec::new(),
         next_number: 0,
+        is_stirred: false,
         is_restoring: false,
         has_introduced: false,
         last_reason: String::new(),
@@ -148,19 +141,18 @@ impl Engine {
         let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut fires_at = None;
         loop {
-            let due = self.poll_timeout();
-            if due != fires_at {
-                fires_at = due;
-                due.into_iter().for_each(|due| timer.as_mut().reset(due.into()));
-            }
             let order = tokio::select! {
                 order = self.orders.recv() => Some(order?),
                 event = self.events.next() => {
                     self.handle_event(Instant::now(), event?);
                     None
                 }
-                () = handle.wake.notified() => None,
+                () = handle.wake.notified() => {
+                    self.is_stirred = true;
+                    None
+                }
                 () = &mut timer, if fires_at.is_some() => {
+                    self.is_stirred = true;
                     fires_at = None;
                     None
                 }
@@ -173,7 +165,15 @@ impl Engine {
                 self.say_goodbye(Instant::now()).await;
                 return None;
             }
-            self.handle_timeout(Instant::now());
+            // Most turns pass messages through, and there are many.
+            if std::mem::take(&mut self.is_stirred) || self.events.has_gap() {
+                self.handle_timeout(Instant::now());
+                let due = self.poll_timeout();
+                if due != fires_at {
+                    fires_at = due;
+                    due.into_iter().for_each(|due| timer.as_mut().reset(due.into()));
+                }
+            }
         }
     }
 
@@ -249,11 +249,14 @@ impl Engine {
         {
             permit.send(Command::Unsubscribe(std::mem::take(&mut self.unsubscribe)));
         }
+        // What found no room is tried again at the next turn.
+        self.is_stirred |= !self.unsubscribe.is_empty();
         if self.unsubscribe.is_empty()
             && let Some((batch, topics)) = interests.poll_batch()
             && self.commands.try_send(Command::Subscribe { topics, batch }).is_err()
         {
             interests.give_back(batch);
+            self.is_stirred = true;
         }
         let (is_whole, held) = (interests.is_whole(), interests.held());
         drop(interests);
@@ -267,7 +270,6 @@ impl Engine {
         let metrics = &handle.metrics;
         metrics.up.set(u64::from(handle.is_up.load(Ordering::Relaxed)));
         metrics.whole.set(u64::from(is_whole));
-        metrics.publish_bytes.set(handle.publish_bytes() as u64);
         metrics.subscriptions.set(held.topics as u64);
         metrics.subscriptions_wanted.set(held.wanted as u64);
         metrics.subscriptions_lingering.set(held.lingering as u64);
@@ -290,13 +292,11 @@ impl Engine {
     fn flush_peers(&mut self) {
         let Some(peers) = &mut self.peers else { return };
         while let Some(heartbeat) = peers.poll_transmit() {
-            self.next_number += 1;
-            let number = self.next_number;
             match self.handle.wire.encode_heartbeat(&heartbeat) {
                 // The next one comes soon: nobody waits for the outcome of this.
                 Ok(publication) => {
-                    let publications = vec![publication];
-                    let _ = self.commands.try_send(Command::Publish { publications, number });
+                    let (publications, publish) = (vec![publication], self.handle.budget.unattended());
+                    let _ = self.commands.try_send(Command::Publish { publications, publish });
                 }
                 Err(error) => tracing::error!(%error, "a heartbeat cannot be written"),
             }

@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use cluster_proto::error::EncodeError;
-use cluster_proto::identity::{NodeId, NodeUid, RequestId};
+use cluster_proto::identity::{NodeId, NodeUid};
 use cluster_proto::message::ClusterMessage;
-use tokio::sync::oneshot;
 
-use super::handle::{Order, Outcome};
-use super::{Engine, Held, Publish};
-use crate::broker::{Command, Edges, Interest, Publication, PublishError, Topic};
+use super::handle::Order;
+use super::{Engine, Held};
+use crate::broker::publish::Publish;
+use crate::broker::{Command, Edges, Event, Interest, Publication, PublishError, Topic};
 use crate::cluster::peers::Peers;
 use crate::cluster::requests::{self, RequestEnd, RequestEvent, RequestSink};
 
@@ -19,17 +19,15 @@ const ANSWERS_MAX: usize = 10_000;
 
 impl Engine {
     pub(super) fn handle_order(&mut self, now: Instant, order: Order) {
+        self.is_stirred |= !matches!(order, Order::Publish { .. } | Order::Respond { .. });
         match order {
-            Order::Publish { message, bytes, confirm } => {
-                self.publish(message, Publish { bytes, confirm, request: None });
-            }
-            Order::Request { message, bytes, deadline, sink, confirm } => {
+            Order::Publish { message, publish } => self.publish(message, publish),
+            Order::Request { message, publish, deadline, sink } => {
                 self.handle.metrics.requests.add(1);
-                self.request(now, Held { message, bytes, deadline, sink, confirm });
+                self.request(now, Held { message, publish, deadline, sink });
             }
-            Order::Respond { namespace, asker, response, bytes } => {
+            Order::Respond { namespace, asker, response, publish } => {
                 let encoded = self.handle.wire.encode_response(&namespace, asker.as_ref(), &response);
-                let publish = Publish { bytes, confirm: None, request: None };
                 self.send(encoded.map(|publication| vec![publication]), publish);
             }
             Order::Status(status) => {
@@ -57,41 +55,27 @@ impl Engine {
     }
 
     fn send(&mut self, encoded: Result<Vec<Publication>, EncodeError>, publish: Publish) {
-        let refusal = match encoded {
-            Err(error) => PublishError::Encode(error),
-            Ok(_) if !self.handle.is_up.load(Ordering::Relaxed) => PublishError::Away,
-            Ok(publications) => {
-                let (count, number) = (publications.len() as u64, self.number());
-                match self.commands.try_send(Command::Publish { publications, number }) {
-                    Ok(()) => {
-                        self.handle.metrics.published.add(count);
-                        self.publishes.insert(number, publish);
-                        return;
-                    }
-                    Err(_) => PublishError::Full,
+        let publications = match encoded {
+            Err(error) => return self.fail(publish, PublishError::Encode(error)),
+            Ok(_) if !self.handle.is_up.load(Ordering::Relaxed) => {
+                return self.fail(publish, PublishError::Away);
+            }
+            Ok(publications) => publications,
+        };
+        let count = publications.len() as u64;
+        match self.commands.try_send(Command::Publish { publications, publish }) {
+            Ok(()) => self.handle.metrics.published.add(count),
+            Err(error) => {
+                if let Command::Publish { publish, .. } = error.into_inner() {
+                    self.fail(publish, PublishError::Full);
                 }
             }
-        };
-        self.handle.release(publish.bytes);
-        self.tell(publish.confirm, publish.request, Err(refusal));
+        }
     }
 
-    /// Tells everybody concerned how a publish ended.
-    pub(super) fn tell(
-        &mut self,
-        confirm: Option<oneshot::Sender<Outcome>>,
-        request: Option<RequestId>,
-        outcome: Outcome,
-    ) {
-        if let Err(error) = &outcome {
-            self.handle.metrics.publish_failed.add(1);
-            tracing::debug!(%error, "a message was not published");
-            if let Some(request) = request {
-                self.requests.handle_unpublished(&request);
-            }
-        }
-        if let Some(confirm) = confirm {
-            let _ = confirm.send(outcome);
+    fn fail(&mut self, mut publish: Publish, error: PublishError) {
+        if let Some(Event::Unpublished(request)) = publish.tell(Err(error)) {
+            self.requests.handle_unpublished(&request);
         }
     }
 
@@ -124,17 +108,15 @@ impl Engine {
     }
 
     pub(super) fn refuse_request(&self, mut held: Held, refusal: PublishError) {
-        self.handle.release(held.bytes);
         self.handle.metrics.requests_incomplete.add(1);
         (held.sink)(RequestEvent::End(RequestEnd { unpublished: true, ..RequestEnd::default() }));
-        if let Some(confirm) = held.confirm.take() {
-            let _ = confirm.send(Err(refusal));
-        }
+        // It is not known as a request yet, so there is nothing to tell the engine.
+        held.publish.tell(Err(refusal));
     }
 
     /// Publishes a request whose answers can be heard.
     fn ask(&mut self, held: Held) {
-        let Held { message, bytes, deadline, sink, confirm } = held;
+        let Held { message, publish, deadline, sink } = held;
         let Some(request) = requests::answered(&message.operation).map(|(request, _)| request.clone()) else {
             return;
         };
@@ -150,7 +132,7 @@ impl Engine {
                 self.handle_counted(number, None);
             }
         }
-        self.publish(message, Publish { bytes, confirm, request: Some(request) });
+        self.publish(message, publish.asking(request));
     }
 
     fn counting(&self, mut sink: RequestSink) -> RequestSink {

@@ -8,40 +8,37 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
+use crate::broker::Event;
+use crate::broker::publish::{Outcome, Publish};
 use crate::broker::window::Window;
-use crate::broker::{Event, PublishError};
 
 /// The answer to one publish.
-pub(super) type Confirm = Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send>>;
+pub(super) type Confirm = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-type Numbered = Pin<Box<dyn Future<Output = (u64, Result<(), PublishError>)> + Send>>;
+type Numbered = Pin<Box<dyn Future<Output = (u64, Outcome)> + Send>>;
 
 /// The publishes of one connection.
 pub(super) struct Confirms {
     window: Window,
     under_way: FuturesUnordered<Numbered>,
-    /// What was told while it was sent.
-    told: Vec<Event>,
 }
 
 impl Confirms {
     /// None; whoever has no answer after `timeout` is told that the outcome is unknown.
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { window: Window::new(timeout), under_way: FuturesUnordered::new(), told: Vec::new() }
+        Self { window: Window::new(timeout), under_way: FuturesUnordered::new() }
     }
 
     /// Sends the parts of one publish. Each is polled once here, in order, so that they leave in order.
-    pub(super) fn push(&mut self, number: u64, parts: impl Iterator<Item = Confirm>) {
-        let mut count = 0;
+    pub(super) fn push(&mut self, publish: Publish, parts: impl ExactSizeIterator<Item = Confirm>) {
+        let number = self.window.push(Instant::now().into_std(), publish, parts.len());
         for mut part in parts {
-            count += 1;
             let ready = match part.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(outcome) => Box::pin(std::future::ready((number, outcome))) as Numbered,
                 Poll::Pending => Box::pin(async move { (number, part.await) }),
             };
             self.under_way.push(ready);
         }
-        self.window.push(Instant::now().into_std(), number, count, &mut self.told);
     }
 
     /// Whether every publish was answered.
@@ -52,9 +49,6 @@ impl Confirms {
     /// Waits for the next answer or deadline; what the engine is to be told. Pending while there is nothing to wait for.
     /// A call that is given up has changed nothing.
     pub(super) async fn next(&mut self) -> Vec<Event> {
-        if !self.told.is_empty() {
-            return std::mem::take(&mut self.told);
-        }
         let deadline = self.window.poll_timeout();
         let timer = async {
             match deadline {
@@ -76,7 +70,7 @@ impl Confirms {
     /// The connection is gone: what was under way is undecided.
     pub(super) fn abandon(&mut self) -> Vec<Event> {
         self.under_way.clear();
-        let mut told = std::mem::take(&mut self.told);
+        let mut told = Vec::new();
         self.window.abandon(&mut told);
         told
     }
@@ -84,43 +78,50 @@ impl Confirms {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::broker::PublishError;
+    use crate::broker::publish::Budget;
 
-    fn answer(receiver: oneshot::Receiver<Result<(), PublishError>>) -> Confirm {
+    fn answer(receiver: oneshot::Receiver<Outcome>) -> Confirm {
         Box::pin(async move { receiver.await.unwrap_or(Err(PublishError::Unknown)) })
     }
 
-    fn outcomes(told: &[Event]) -> Vec<Result<(), PublishError>> {
-        let outcome = |event: &Event| {
-            let Event::Published { outcome, .. } = event else { return None };
-            Some(outcome.clone())
-        };
-        told.iter().filter_map(outcome).collect()
+    fn publish() -> (Publish, oneshot::Receiver<Outcome>) {
+        let (sender, outcome) = oneshot::channel();
+        let publish = Budget::new(1_000, Arc::default()).reserve(1).unwrap();
+        (publish.confirmed_to(Some(sender)), outcome)
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_told_and_a_late_one_is_not() {
         let mut confirms = Confirms::new(Duration::from_secs(2));
-        let (one, first) = oneshot::channel();
-        let (two, second) = oneshot::channel();
-        confirms.push(1, std::iter::once(answer(first)));
-        confirms.push(2, std::iter::once(answer(second)));
-        one.send(Ok(())).unwrap();
-        assert_eq!(outcomes(&confirms.next().await), [Ok(())]);
+        let [(one, mut first), (two, mut second)] = [publish(), publish()];
+        let (answer_one, confirm_one) = oneshot::channel();
+        let (answer_two, confirm_two) = oneshot::channel();
+        confirms.push(one, std::iter::once(answer(confirm_one)));
+        confirms.push(two, std::iter::once(answer(confirm_two)));
+        answer_one.send(Ok(())).unwrap();
+        confirms.next().await;
+        assert_eq!(first.try_recv(), Ok(Ok(())));
         // Time passes by itself where nothing else can happen.
-        assert_eq!(outcomes(&confirms.next().await), [Err(PublishError::Unknown)]);
-        two.send(Ok(())).unwrap();
-        assert!(matches!(&*confirms.next().await, [Event::Released { number: 2 }]));
+        confirms.next().await;
+        assert_eq!(second.try_recv(), Ok(Err(PublishError::Unknown)));
+        answer_two.send(Ok(())).unwrap();
+        assert!(!confirms.is_empty());
+        confirms.next().await;
         assert!(confirms.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_to_send_is_done_at_once() {
         let mut confirms = Confirms::new(Duration::from_secs(2));
-        confirms.push(1, std::iter::empty());
-        assert_eq!(outcomes(&confirms.next().await), [Ok(())]);
+        let (publish, mut outcome) = publish();
+        confirms.push(publish, std::iter::empty());
+        assert_eq!(outcome.try_recv(), Ok(Ok(())));
         assert!(confirms.abandon().is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cluster_proto::identity::NodeId;
+use cluster_proto::identity::{NodeId, NodeUid};
 use cluster_proto::rabbitmq::codec::VERSION;
 use cluster_proto::rabbitmq::header;
 use cluster_proto::rabbitmq::names::Names;
@@ -108,7 +108,7 @@ impl Lives for Rabbitmq {
         let Some(messages) = connection.messages.take() else {
             return End::Lost("the messages were taken before".to_owned());
         };
-        let mut reader = Bound(tokio::spawn(read(messages, events.clone())));
+        let mut reader = Bound(tokio::spawn(read(messages, NodeUid::of_node(node), events.clone())));
         let mut confirms = Confirms::new(self.timeout);
         let exchange = self.names.exchange();
         let mut bindings =
@@ -128,9 +128,9 @@ impl Lives for Rabbitmq {
                 told = confirms.next() => tell_all(events, told).await,
                 command = commands.recv() => match command {
                     None | Some(Command::Close) => break End::Closed,
-                    Some(Command::Publish { publications, number }) => {
+                    Some(Command::Publish { publications, publish }) => {
                         let channel = &connection.publisher;
-                        confirms.push(number, publications.into_iter().map(|one| publish(channel, exchange, one)));
+                        confirms.push(publish, publications.into_iter().map(|one| send(channel, exchange, one)));
                     }
                     Some(Command::Subscribe { topics, batch }) => bindings.bind(topics, batch),
                     Some(Command::Unsubscribe(topics)) => bindings.unbind(topics),
@@ -168,14 +168,17 @@ impl Broker for Rabbitmq {
 }
 
 /// Takes messages from the client as fast as they come; why there are no more.
-async fn read(mut messages: Consumer, events: EventSink) -> String {
+async fn read(mut messages: Consumer, own: NodeUid, events: EventSink) -> String {
     while let Some(message) = messages.next().await {
         match message {
             Ok(message) => {
                 let headers = message.properties.headers().as_ref();
+                if headers.and_then(sender) == Some(own.as_str().as_bytes()) {
+                    events.pass_echo(message.data.len());
+                    continue;
+                }
                 events.deliver(Delivery {
                     key: message.routing_key.to_string(),
-                    sender: headers.and_then(sender),
                     room_hashes: headers.and_then(room_hashes),
                     body: message.data.into(),
                 });
@@ -186,9 +189,9 @@ async fn read(mut messages: Consumer, events: EventSink) -> String {
     "the broker ended the subscription".to_owned()
 }
 
-fn sender(headers: &FieldTable) -> Option<String> {
+fn sender(headers: &FieldTable) -> Option<&[u8]> {
     let AMQPValue::LongString(text) = headers.inner().get(header::SENDER)? else { return None };
-    str::from_utf8(text.as_bytes()).ok().map(str::to_owned)
+    Some(text.as_bytes())
 }
 
 fn room_hashes(headers: &FieldTable) -> Option<Vec<u32>> {
@@ -196,7 +199,7 @@ fn room_hashes(headers: &FieldTable) -> Option<Vec<u32>> {
     header::decode_room_hashes(bytes.as_slice()).map(Iterator::collect)
 }
 
-fn publish(channel: &Channel, exchange: &str, publication: Publication) -> Confirm {
+fn send(channel: &Channel, exchange: &str, publication: Publication) -> Confirm {
     let (channel, exchange) = (channel.clone(), ShortString::from(exchange));
     Box::pin(async move {
         let Publication { key, further, sender, room_hashes, body } = publication;

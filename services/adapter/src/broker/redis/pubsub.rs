@@ -73,8 +73,8 @@ impl Lives for Redis {
         commands: &mut mpsc::Receiver<Command>,
         events: &EventSink,
     ) -> End {
-        let now = Instant::now();
-        let session = Session::new(now, Claim::new(&self.names, &self.claimant, node), self.target.timeout);
+        let timeout = self.target.timeout;
+        let session = Session::new(Instant::now(), &self.names, &self.claimant, node, timeout);
         let timer = Box::pin(tokio::time::sleep_until(session.poll_timeout().into()));
         let Connection { stream, input, .. } = connection;
         let mut life = Life { session, stream, input, timer };

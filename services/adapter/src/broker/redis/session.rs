@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use cluster_proto::identity::{NodeId, NodeUid};
+use cluster_proto::redis::channel::Names;
+
 use super::claim::Claim;
 use super::resp::{self, Reply};
+use super::wire;
 use crate::broker::event::EventSink;
+use crate::broker::publish::Publish;
 use crate::broker::renewal::End;
 use crate::broker::window::Window;
-use crate::broker::{Audience, Command, Delivery, Event, Publication, PublishError, Topic};
+use crate::broker::{Audience, Claimant, Command, Delivery, Event, Publication, PublishError, Topic};
 
 /// How often the claim of the node id is renewed: well before it ends by itself.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
@@ -38,6 +43,9 @@ enum Question {
 /// One life of a connection.
 #[derive(Debug)]
 pub struct Session {
+    names: Names,
+    /// Who sends what comes back to us.
+    own: NodeUid,
     claim: Claim,
     timeout: Duration,
     /// What is to be sent.
@@ -57,9 +65,11 @@ pub struct Session {
 impl Session {
     /// A life that begins; its claim was just made.
     #[must_use]
-    pub fn new(now: Instant, claim: Claim, timeout: Duration) -> Self {
+    pub fn new(now: Instant, names: &Names, claimant: &Claimant, node: NodeId, timeout: Duration) -> Self {
         Self {
-            claim,
+            names: names.clone(),
+            own: NodeUid::of_node(node),
+            claim: Claim::new(names, claimant, node),
             timeout,
             out: BytesMut::new(),
             told: Vec::new(),
@@ -88,7 +98,7 @@ impl Session {
     /// Does what it is told.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Publish { publications, number } => self.publish(now, &publications, number),
+            Command::Publish { publications, publish } => self.publish(now, &publications, publish),
             Command::Subscribe { topics, batch } => self.subscribe(now, &topics, Some(batch)),
             Command::Unsubscribe(topics) => self.subscribe(now, &topics, None),
             Command::Count { audience, number } => {
@@ -100,11 +110,11 @@ impl Session {
         }
     }
 
-    fn publish(&mut self, now: Instant, publications: &[Publication], number: u64) {
+    fn publish(&mut self, now: Instant, publications: &[Publication], publish: Publish) {
+        let number = self.window.push(now, publish, publications.len());
         for Publication { key, body, .. } in publications {
             self.ask(now, Question::Publish(number), [b"PUBLISH", key.as_bytes(), body].into_iter());
         }
-        self.window.push(now, number, publications.len(), &mut self.told);
     }
 
     /// Begins subscriptions, or without a number ends them.
@@ -143,8 +153,8 @@ impl Session {
     /// The life ends.
     pub fn handle_reply(&mut self, reply: &Reply<'_>, events: &EventSink) -> Result<(), End> {
         if let Reply::Push(items) = reply {
-            if let Some(delivery) = delivery(items) {
-                events.deliver(delivery);
+            if let Some((channel, body)) = message(items) {
+                self.take_message(&String::from_utf8_lossy(channel), body, events);
             }
             return Ok(());
         }
@@ -175,6 +185,15 @@ impl Session {
             (Question::Alive, Some(error)) => return Err(refused("a PING", error)),
         }
         Ok(())
+    }
+
+    fn take_message(&self, channel: &str, body: &[u8], events: &EventSink) {
+        if wire::sender(&self.names, channel, body) == Some(self.own.as_str()) {
+            return events.pass_echo(body.len());
+        }
+        // A copy: a small message must not keep all that arrived with it.
+        let body = Bytes::copy_from_slice(body);
+        events.deliver(Delivery { key: channel.to_owned(), room_hashes: None, body });
     }
 
     // ---- time ----
@@ -231,16 +250,13 @@ impl Session {
     }
 }
 
-/// The message in a push; nothing if it is something else.
-fn delivery(items: &[Reply<'_>]) -> Option<Delivery> {
-    let (key, body) = match items {
+/// Channel and body of the message in a push; nothing if it is something else.
+fn message<'a>(items: &[Reply<'a>]) -> Option<(&'a [u8], &'a [u8])> {
+    match *items {
         [Reply::Text(b"message"), Reply::Text(channel), Reply::Text(body)]
-        | [Reply::Text(b"pmessage"), _, Reply::Text(channel), Reply::Text(body)] => (channel, body),
-        _ => return None,
-    };
-    let key = String::from_utf8_lossy(key).into_owned();
-    // A copy: a small message must not keep all that arrived with it.
-    Some(Delivery { key, sender: None, room_hashes: None, body: Bytes::copy_from_slice(body) })
+        | [Reply::Text(b"pmessage"), _, Reply::Text(channel), Reply::Text(body)] => Some((channel, body)),
+        _ => None,
+    }
 }
 
 fn listeners(reply: &Reply<'_>, audience: &Audience) -> Option<(u64, u64)> {
@@ -257,14 +273,23 @@ fn listeners(reply: &Reply<'_>, audience: &Audience) -> Option<(u64, u64)> {
 mod tests {
     use std::sync::Arc;
 
+    use cluster_proto::broadcast::BroadcastOptions;
     use cluster_proto::heartbeat::Role;
-    use cluster_proto::identity::NodeId;
-    use cluster_proto::redis::channel::Names;
+    use cluster_proto::identity::RequestId;
+    use cluster_proto::message::{ClusterMessage, JsonData, Operation};
+    use cluster_proto::redis::classic::broadcast;
+    use socketio_proto::namespace::NamespacePath;
 
     use super::*;
-    use crate::broker::{Claimant, event};
+    use crate::broker::event;
+    use crate::broker::publish::Budget;
+    use crate::metrics::Metrics;
 
     const TIMEOUT: Duration = Duration::from_secs(2);
+
+    fn node() -> NodeId {
+        NodeId::from_bytes([1, 2, 3])
+    }
 
     fn session(now: Instant) -> (Session, EventSink) {
         let claimant = Claimant {
@@ -275,12 +300,18 @@ mod tests {
             heartbeat_ms: 1_000,
         };
         let names = Names::new("socket.io").unwrap();
-        let claim = Claim::new(&names, &claimant, NodeId::from_bytes([1, 2, 3]));
-        (Session::new(now, claim, TIMEOUT), event::queue(10_000, Arc::default()).0)
+        let session = Session::new(now, &names, &claimant, node(), TIMEOUT);
+        (session, event::queue(10_000, Arc::default()).0)
     }
 
-    fn publish(number: u64) -> Command {
-        Command::Publish { publications: vec![Publication::plain("c".to_owned(), b"x".to_vec())], number }
+    /// A request, so that the engine is told if it fails.
+    fn publish(number: u8) -> Command {
+        let publish = Budget::new(1_000, Arc::default()).reserve(1).unwrap().asking(request(number));
+        Command::Publish { publications: vec![Publication::plain("c".to_owned(), b"x".to_vec())], publish }
+    }
+
+    fn request(number: u8) -> RequestId {
+        RequestId::from_bytes([number; 12])
     }
 
     fn subscribe(batch: u64) -> Command {
@@ -301,8 +332,7 @@ mod tests {
         session.handle_reply(&Reply::Push(vec![Reply::Text(b"subscribe")]), &sink).unwrap();
         session.handle_reply(&Reply::Text(b"PONG"), &sink).unwrap();
         session.handle_reply(&Reply::Error(b"NOPERM no"), &sink).unwrap();
-        let expected = "[Published { number: 1, outcome: Ok(()) }, Released { number: 1 }, Subscribed(7), \
-            Published { number: 2, outcome: Err(Refused(\"NOPERM no\")) }, Released { number: 2 }]";
+        let expected = format!("{:?}", [Event::Subscribed(7), Event::Unpublished(request(2))]);
         assert_eq!(format!("{:?}", session.told), expected);
         assert!(session.handle_reply(&Reply::Null, &sink).is_err(), "nothing was asked");
     }
@@ -322,9 +352,11 @@ mod tests {
         let (mut session, _sink) = session(now);
         session.handle_command(now, publish(1));
         session.handle_timeout(now + TIMEOUT).unwrap();
-        assert!(matches!(&*session.told, [Event::Published { outcome: Err(PublishError::Unknown), .. }]));
+        assert!(matches!(&*session.told, [Event::Unpublished(_)]));
         assert!(session.handle_timeout(now + TIMEOUT * 3).is_err());
-        assert!(matches!(session.abandon().last(), Some(Event::Released { number: 1 })));
+        session.handle_command(now, publish(2));
+        let told = session.abandon();
+        assert!(matches!(&*told, [Event::Unpublished(_), Event::Unpublished(_)]), "{told:?}");
     }
 
     #[test]
@@ -336,5 +368,23 @@ mod tests {
         let (mut second, _sink) = session(now);
         second.leave(now);
         assert_eq!(second.handle_timeout(now + TIMEOUT), Err(End::Closed));
+    }
+
+    #[test]
+    fn what_this_node_sent_is_counted_and_not_delivered() {
+        let (mut session, _) = session(Instant::now());
+        let metrics = Arc::new(Metrics::default());
+        let (sink, mut source) = event::queue(10_000, metrics.clone());
+        for node in [node(), NodeId::from_bytes([3, 2, 1])] {
+            let event = JsonData::text(r#"["x"]"#);
+            let operation = Operation::Broadcast { event, options: BroadcastOptions::default() };
+            let message = ClusterMessage::new(NodeUid::of_node(node), NamespacePath::root(), operation);
+            let body = broadcast::encode(&message).unwrap();
+            let items = [&b"message"[..], b"socket.io#/#", &body].map(Reply::Text);
+            session.handle_reply(&Reply::Push(items.to_vec()), &sink).unwrap();
+        }
+        assert_eq!((metrics.echoes.get(), metrics.received.get()), (1, 1));
+        assert!(matches!(source.try_next(), Some(Event::Delivery(_))));
+        assert!(source.try_next().is_none());
     }
 }

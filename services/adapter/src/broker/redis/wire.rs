@@ -138,13 +138,6 @@ impl Wire for RedisWire {
         Ok(Publication::plain(self.names.heartbeat(), heartbeat::encode(heartbeat)))
     }
 
-    fn sender<'a>(&self, delivery: &'a Delivery) -> Option<&'a str> {
-        match self.names.parse(&delivery.key) {
-            Some(Channel::Broadcast { .. }) => broadcast::sender(&delivery.body),
-            Some(Channel::Request { .. } | Channel::Response { .. } | Channel::Heartbeat) | None => None,
-        }
-    }
-
     fn decode(&self, delivery: &Delivery) -> Result<Option<Incoming>, DecodeError> {
         let (bytes, limits) = (&*delivery.body, &self.limits);
         if bytes.len() > limits.message_bytes_max {
@@ -161,6 +154,14 @@ impl Wire for RedisWire {
             None => return Ok(None),
         };
         Ok(Some(incoming))
+    }
+}
+
+/// Who sent a message, if that can be told without decoding it.
+pub(super) fn sender<'a>(names: &Names, channel: &str, body: &'a [u8]) -> Option<&'a str> {
+    match names.parse(channel)? {
+        Channel::Broadcast { .. } => broadcast::sender(body),
+        Channel::Request { .. } | Channel::Response { .. } | Channel::Heartbeat => None,
     }
 }
 
@@ -246,7 +247,7 @@ mod tests {
             let keys: Vec<&str> = sent.iter().map(|publication| &*publication.key).collect();
             assert_eq!(keys, expected);
             for Publication { key, body, .. } in sent {
-                let delivery = Delivery { key, sender: None, room_hashes: None, body };
+                let delivery = Delivery { key, room_hashes: None, body };
                 assert!(matches!(wire.decode(&delivery), Ok(Some(Incoming::Message(_)))));
             }
         };
