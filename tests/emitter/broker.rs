@@ -102,7 +102,7 @@ fn on_redis(port: u16) -> Emitter {
     let mut broker = BrokerConfig { kind: BrokerKind::Redis, ..BrokerConfig::default() };
     broker.redis.url = format!("redis://127.0.0.1:{port}");
     let identity = Identity::new(Role::Emitter);
-    let starting = Adapter::start(&broker, &cluster_config(), &identity, Arc::new(NoSockets));
+    let starting = Adapter::start(&broker, &cluster_config(), &identity, Arc::new(NoSockets), None);
     Emitter::start(config(), starting.expect("an adapter")).expect("an emitter")
 }
 

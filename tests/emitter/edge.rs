@@ -61,7 +61,7 @@ impl FakeEdge {
         let identity = Identity::new(Role::Edge);
         let broker = BrokerConfig::default();
         let starting =
-            Adapter::start_on_bus(bus, &broker, &cluster_config(), &identity, table.clone()).unwrap();
+            Adapter::start_on_bus(bus, &broker, &cluster_config(), &identity, table.clone(), None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let claimed = runtime.block_on(async { tokio::time::timeout(WITHIN, starting.claimed()).await });
         let adapter = claimed.expect("a claim in time").expect("a running adapter");

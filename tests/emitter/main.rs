@@ -81,7 +81,8 @@ fn config() -> EmitterConfig {
 fn emitter_on(bus: &MemoryBus, config: EmitterConfig) -> Emitter {
     let identity = Identity::new(Role::Emitter);
     let broker = BrokerConfig::default();
-    let starting = Adapter::start_on_bus(bus, &broker, &cluster_config(), &identity, Arc::new(NoSockets));
+    let starting =
+        Adapter::start_on_bus(bus, &broker, &cluster_config(), &identity, Arc::new(NoSockets), None);
     Emitter::start(config, starting.expect("an adapter")).expect("an emitter")
 }
 

@@ -67,6 +67,7 @@ fn the_only_edge_is_heard_by_the_emitter_beside_it_when_it_has_joined() {
         &cluster_config(),
         &Identity::new(Role::Emitter),
         Arc::new(NoSockets),
+        None,
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let emitter = runtime.block_on(starting.unwrap().claimed()).unwrap();

@@ -75,6 +75,15 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// A thread of the caller's own that carries the link beside its work. It must not block, and runs until `until` is dropped.
+#[derive(Debug)]
+pub struct Carrier {
+    /// What runs on the thread: a runtime with a clock and sockets.
+    pub runtime: tokio::runtime::Handle,
+    /// Dropped when the link has ended.
+    pub until: oneshot::Sender<()>,
+}
+
 /// An adapter that has not claimed its node id yet.
 #[derive(Debug)]
 pub struct Starting(Adapter);
@@ -109,7 +118,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// Starts the thread of the broker, which connects and claims a node id.
+    /// Starts the link, which connects and claims a node id: on the carrier, or on a thread of its own.
     ///
     /// # Errors
     /// [`StartError`] if the configuration or the system does not allow it; a broker that is away is no error.
@@ -118,11 +127,12 @@ impl Adapter {
         cluster: &ClusterConfig,
         identity: &Identity,
         local: Arc<dyn LocalSockets>,
+        carrier: Option<Carrier>,
     ) -> Result<Starting, StartError> {
         let claimant = claimant(cluster, identity)?;
         let (wire, driver): (Arc<dyn Wire>, Box<dyn Broker>) = match broker.kind {
             BrokerKind::Memory => {
-                return Self::start_on_bus(&MemoryBus::new(), broker, cluster, identity, local);
+                return Self::start_on_bus(&MemoryBus::new(), broker, cluster, identity, local, carrier);
             }
             BrokerKind::Redis => {
                 let RedisMode::Pubsub = broker.redis.mode;
@@ -149,7 +159,10 @@ impl Adapter {
                 (Arc::new(wire), Box::new(driver))
             }
         };
-        Self::spawn(settings(broker, cluster, claimant), wire, driver, local, None)
+        let (handle, run) =
+            engine::engine(settings(broker, cluster, claimant), wire, local, driver, Arc::default());
+        spawn(run, carrier)?;
+        Ok(Starting(Adapter { handle: Arc::new(Owned(handle)), bus: None }))
     }
 
     /// The address of this machine from which the broker is reached: what other nodes can be told where no better is known.
@@ -187,34 +200,16 @@ impl Adapter {
         cluster: &ClusterConfig,
         identity: &Identity,
         local: Arc<dyn LocalSockets>,
+        carrier: Option<Carrier>,
     ) -> Result<Starting, StartError> {
         let claimant = claimant(cluster, identity)?;
         let names = rabbitmq::names::Names::new("memory", rabbitmq::names::BUCKETS_DEFAULT);
         let wire = Arc::new(RabbitmqWire::new(names, identity.limits));
         let driver = Box::new(Memory::new(bus.clone(), claimant.clone()));
-        Self::spawn(settings(broker, cluster, claimant), wire, driver, local, Some(bus.clone()))
-    }
-
-    fn spawn(
-        settings: Settings,
-        wire: Arc<dyn Wire>,
-        driver: Box<dyn Broker>,
-        local: Arc<dyn LocalSockets>,
-        bus: Option<MemoryBus>,
-    ) -> Result<Starting, StartError> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
-        let (handle, run) = engine::engine(settings, wire, local, driver, Arc::default());
-        std::thread::Builder::new()
-            .name("broker".to_owned())
-            .spawn(move || {
-                // As a task: the future of `block_on` costs a look at the sockets each time a task wakes it.
-                let _ = runtime.block_on(async { tokio::spawn(run).await });
-                // A connection that does not end must not keep the process from ending.
-                runtime.shutdown_background();
-            })
-            .map_err(StartError::Thread)?;
-        Ok(Starting(Adapter { handle: Arc::new(Owned(handle)), bus }))
+        let (handle, run) =
+            engine::engine(settings(broker, cluster, claimant), wire, local, driver, Arc::default());
+        spawn(run, carrier)?;
+        Ok(Starting(Adapter { handle: Arc::new(Owned(handle)), bus: Some(bus.clone()) }))
     }
 
     /// The id of this node.
@@ -364,7 +359,7 @@ impl Adapter {
     }
 }
 
-/// Ends the thread of the broker when the last clone of an adapter goes.
+/// Ends the link when the last clone of an adapter goes.
 #[derive(Debug)]
 struct Owned(Arc<Handle>);
 
@@ -380,6 +375,27 @@ impl Drop for Owned {
     fn drop(&mut self) {
         self.0.abandon();
     }
+}
+
+/// Runs the link on its carrier, or on a thread of its own.
+fn spawn(run: impl Future<Output = ()> + Send + 'static, carrier: Option<Carrier>) -> Result<(), StartError> {
+    if let Some(Carrier { runtime, until }) = carrier {
+        runtime.spawn(async move {
+            run.await;
+            drop(until);
+        });
+        return Ok(());
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    let run = move || {
+        // As a task: the future of `block_on` costs a look at the sockets each time a task wakes it.
+        let _ = runtime.block_on(async { tokio::spawn(run).await });
+        // A connection that does not end must not keep the process from ending.
+        runtime.shutdown_background();
+    };
+    std::thread::Builder::new().name("broker".to_owned()).spawn(run).map_err(StartError::Thread)?;
+    Ok(())
 }
 
 fn claimant(cluster: &ClusterConfig, identity: &Identity) -> Result<Claimant, StartError> {

@@ -22,6 +22,7 @@ pub mod session;
 pub mod shard;
 pub mod socketio;
 pub mod start;
+pub mod threads;
 pub mod transport;
 pub mod upstream;
 

@@ -7,10 +7,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use adapter::adapter::{Adapter, Identity, Starting};
+use adapter::adapter::{Adapter, Carrier, Identity, Starting};
 use adapter::broker::memory::MemoryBus;
 use adapter::config::{BrokerConfig, BrokerKind, ClusterConfig};
 use cluster_proto::heartbeat::Role;
@@ -18,9 +17,7 @@ use cluster_proto::identity::NodeId;
 use cluster_proto::limits::Limits;
 use engineio_proto::session::SessionConfig;
 use socket2::Socket;
-use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
-use tokio::task::LocalSet;
 
 use crate::cluster::Cluster;
 use crate::config::{EdgeConfig, UpstreamKind};
@@ -41,15 +38,13 @@ use crate::session::registry::{Sessions, Settings};
 use crate::shard::{Completions, Shard, ShardMessage};
 use crate::socketio::app::{Bounds, SocketIo};
 use crate::socketio::local::{Fate, LocalShards};
+use crate::threads::{self, Busy, Idle};
 use crate::upstream::Upstream;
 use crate::upstream::demo::Demo;
 use crate::upstream::none::None as NoUpstream;
 
 /// How long the goodbye to the other nodes may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
-
-/// How often a closing edge looks whether its shards are done.
-const CLOSE_POLL: Duration = Duration::from_millis(2);
 
 /// Why an edge cannot start: one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +130,7 @@ pub struct Edge {
     cluster: Option<Cluster>,
     fate: watch::Receiver<Option<Fate>>,
     closers: Vec<Closer>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Busy>,
     acceptor: Option<oneshot::Sender<()>>,
     peers: Option<Peers>,
 }
@@ -145,7 +140,7 @@ pub struct Edge {
 struct Peers {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    thread: Busy,
 }
 
 /// Asks one shard to close; whether its inbox took the message.
@@ -202,7 +197,7 @@ impl Joining {
     /// As [`Joining::claimed`], on a thread that may block.
     fn wait(self) -> Result<Edge, StartError> {
         // The caller may be inside a runtime, which would not let it block: a thread of its own may.
-        let waiting = || runtime().map_err(StartError::System)?.block_on(self.claimed());
+        let waiting = || threads::runtime().map_err(StartError::System)?.block_on(self.claimed());
         std::thread::scope(|scope| scope.spawn(waiting).join())
             .unwrap_or_else(|_| Err(StartError::System(io::Error::other("the start was broken off"))))
     }
@@ -260,7 +255,7 @@ impl Edge {
     ) -> Result<Joining, StartError> {
         let port = PeerPort::bind(&membership.broker, &membership.cluster)?;
         let relays_max = if port.is_some() { membership.cluster.relays_max } else { 0 };
-        let prepared = Prepared::<SocketIo>::new(config, demo, relays_max)?;
+        let mut prepared = Prepared::<SocketIo>::new(config, demo, relays_max)?;
         let identity = Identity {
             limits: cluster_limits(&prepared.config),
             peer_address: port.as_ref().map(|port| port.advertised().to_owned()),
@@ -269,10 +264,13 @@ impl Edge {
         let (local, fate) = LocalShards::new(prepared.outlets.clone(), prepared.metrics.clone());
         let local = Arc::new(local);
         let Membership { broker, cluster, bus } = membership;
+        let carrier = prepared.carrier()?;
         let starting = match broker.kind {
-            BrokerKind::Memory => Adapter::start_on_bus(bus, broker, cluster, &identity, local.clone()),
+            BrokerKind::Memory => {
+                Adapter::start_on_bus(bus, broker, cluster, &identity, local.clone(), carrier)
+            }
             BrokerKind::Redis | BrokerKind::Rabbitmq => {
-                Adapter::start(broker, cluster, &identity, local.clone())
+                Adapter::start(broker, cluster, &identity, local.clone(), carrier)
             }
         }?;
         let cluster_config = cluster.clone();
@@ -345,35 +343,25 @@ impl Edge {
         let deadline = Instant::now() + within;
         drop(self.acceptor.take());
         for closer in &self.closers {
-            while !(closer.0)() && Instant::now() < deadline {
-                std::thread::sleep(CLOSE_POLL);
-            }
+            threads::wait(deadline, &closer.0);
         }
-        self.threads.drain(..).for_each(|thread| join(thread, deadline));
+        self.threads.iter().for_each(|thread| thread.finish(deadline));
         // Last: what the sessions had to say to clients of other nodes leaves through it.
         if let Some(Peers { stop, thread, .. }) = self.peers.take() {
             drop(stop);
-            join(thread, deadline);
+            thread.join(deadline);
         }
         if let Some(cluster) = self.cluster.take() {
             let goodbye = async move { cluster.adapter().shut_down().await };
-            let goodbye =
-                || runtime()?.block_on(async { Ok(tokio::time::timeout(GOODBYE_MAX, goodbye).await) });
+            let goodbye = || {
+                threads::runtime()?.block_on(async { Ok(tokio::time::timeout(GOODBYE_MAX, goodbye).await) })
+            };
             let said: Option<io::Result<_>> = std::thread::scope(|scope| scope.spawn(goodbye).join()).ok();
             if !matches!(said, Some(Ok(Ok(())))) {
                 tracing::debug!("the other nodes have to find out by themselves that this one is gone");
             }
         }
-    }
-}
-
-/// Waits for a thread, but not for ever.
-fn join(thread: JoinHandle<()>, deadline: Instant) {
-    while !thread.is_finished() && Instant::now() < deadline {
-        std::thread::sleep(CLOSE_POLL);
-    }
-    if thread.is_finished() {
-        let _ = thread.join();
+        self.threads.drain(..).for_each(|thread| thread.join(deadline));
     }
 }
 
@@ -388,6 +376,8 @@ struct Prepared<A: SessionApp> {
     metrics: Arc<Metrics>,
     outlets: Vec<Outlet<ShardMessage<A::Remote>>>,
     inboxes: Vec<Inbox<ShardMessage<A::Remote>>>,
+    /// The thread of the only shard, if it carries the link to the cluster.
+    only_thread: Option<Idle>,
 }
 
 impl<A: SessionApp> Prepared<A> {
@@ -402,7 +392,29 @@ impl<A: SessionApp> Prepared<A> {
         let queues = metrics.shards().iter().map(|metrics| inbox(bytes_max, metrics.clone()));
         let (outlets, inboxes) = queues.unzip();
         let files = StaticFiles::load(&config, demo)?;
-        Ok(Prepared { config, demo, files, socket, address, capacity, metrics, outlets, inboxes })
+        let only_thread = None;
+        Ok(Prepared {
+            config,
+            demo,
+            files,
+            socket,
+            address,
+            capacity,
+            metrics,
+            outlets,
+            inboxes,
+            only_thread,
+        })
+    }
+
+    /// The thread that carries the link: that of the shard if there is only one. What passes from one to the other needs
+    /// no change of threads then, which costs more than all the rest that is done for a small broadcast.
+    fn carrier(&mut self) -> Result<Option<Carrier>, StartError> {
+        if self.capacity.shards > 1 {
+            return Ok(None);
+        }
+        let thread = self.only_thread.insert(start_shard_thread(0).map_err(StartError::System)?);
+        Ok(thread.carrier())
     }
 
     /// Starts the shards and lets clients in.
@@ -413,7 +425,8 @@ impl<A: SessionApp> Prepared<A> {
         peers: Option<(PeerPort, ClusterConfig)>,
         app: impl Fn(AppContext<A>) -> A + Clone + Send + 'static,
     ) -> Result<Edge, StartError> {
-        let Prepared { config, demo, files, socket, address, capacity, metrics, outlets, inboxes } = self;
+        let Prepared { config, demo, files, socket, address, capacity, metrics, outlets, inboxes, .. } = self;
+        let mut only_thread = self.only_thread;
         let listener = accept::listen(socket).map_err(|error| refusal(config.listen, error))?;
         let relay = peers.as_ref().zip(adapter.as_ref()).map(|((port, cluster), adapter)| {
             Arc::new(Relay::new(adapter.clone(), port.secrets().clone(), cluster, &config))
@@ -460,16 +473,20 @@ impl<A: SessionApp> Prepared<A> {
                 listener: own_listener,
                 app: app.clone(),
             };
-            match spawn_shard(shard) {
-                Ok(thread) => starting.threads.push(thread),
+            let thread = only_thread.take().map_or_else(|| start_shard_thread(index), Ok);
+            match thread {
+                Ok(thread) => starting.threads.push(thread.run(|| run_shard(shard))),
                 Err(error) => return Err(cannot_start(starting, error)),
             }
         }
         if let Some(listener) = listener {
             let (stop, stopped) = oneshot::channel();
             starting.acceptor = Some(stop);
-            match spawn_acceptor(site, outlets, listener, stopped) {
-                Ok(thread) => starting.threads.push(thread),
+            match threads::start("acceptor") {
+                Ok(thread) => {
+                    let run = || run_acceptor(site, outlets, listener, stopped);
+                    starting.threads.push(thread.run(run));
+                }
                 Err(error) => return Err(cannot_start(starting, error)),
             }
         }
@@ -506,6 +523,10 @@ fn closer<R: Send + 'static>(outlet: Outlet<ShardMessage<R>>) -> Closer {
     Closer(Box::new(move || !matches!(outlet.send(ShardMessage::Close, 0), Err(SendError::Full(_)))))
 }
 
+fn start_shard_thread(index: usize) -> io::Result<Idle> {
+    threads::start(&format!("shard-{index}"))
+}
+
 /// What a shard's thread starts with.
 struct ShardStart<A: SessionApp, F> {
     index: usize,
@@ -514,16 +535,6 @@ struct ShardStart<A: SessionApp, F> {
     inbox: Inbox<ShardMessage<A::Remote>>,
     listener: Option<TcpListener>,
     app: F,
-}
-
-fn spawn_shard<A: SessionApp>(
-    start: ShardStart<A, impl Fn(AppContext<A>) -> A + Send + 'static>,
-) -> io::Result<JoinHandle<()>> {
-    let runtime = runtime()?;
-    std::thread::Builder::new().name(format!("shard-{}", start.index)).spawn(move || {
-        let local = LocalSet::new();
-        local.block_on(&runtime, run_shard(start));
-    })
 }
 
 async fn run_shard<A: SessionApp>(start: ShardStart<A, impl Fn(AppContext<A>) -> A>) {
@@ -543,34 +554,20 @@ async fn run_shard<A: SessionApp>(start: ShardStart<A, impl Fn(AppContext<A>) ->
     let turns_bytes_max = site.config.limits.turns_bytes_max;
     let core = Core::new(sessions, app, turns_bytes_max);
     let shard = Shard::new(index, site, outlets, metrics, core);
-    let listener = listener.and_then(|listener| match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => Some(listener),
-        Err(error) => {
-            tracing::error!(%error, "cannot listen");
-            None
-        }
-    });
-    shard.run(inbox, completions, listener).await;
+    shard.run(inbox, completions, listener.and_then(listening)).await;
 }
 
-fn spawn_acceptor<R: Send + 'static>(
+async fn run_acceptor<R: Send + 'static>(
     site: Arc<Site>,
     outlets: Vec<Outlet<ShardMessage<R>>>,
     listener: TcpListener,
     stopped: oneshot::Receiver<()>,
-) -> io::Result<JoinHandle<()>> {
-    let runtime = runtime()?;
-    std::thread::Builder::new().name("acceptor".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => tokio::select! {
-                    () = accept::accept_for_all(site, outlets, listener) => {}
-                    _ = stopped => {}
-                },
-                Err(error) => tracing::error!(%error, "cannot listen"),
-            }
-        });
-    })
+) {
+    let Some(listener) = listening(listener) else { return };
+    tokio::select! {
+        () = accept::accept_for_all(site, outlets, listener) => {}
+        _ = stopped => {}
+    }
 }
 
 fn spawn_peers<R: Send + 'static>(
@@ -580,23 +577,21 @@ fn spawn_peers<R: Send + 'static>(
 ) -> Result<Peers, StartError> {
     let (address, secrets) = (port.local_addr(), port.secrets().clone());
     let listener = port.listen()?;
-    let runtime = runtime().map_err(StartError::System)?;
     let (stop, stopped) = oneshot::channel();
-    let run = move || {
-        LocalSet::new().block_on(&runtime, async move {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => PeerListener::new(site, secrets, outlets).run(listener, stopped).await,
-                Err(error) => tracing::error!(%error, "cannot listen for other nodes"),
-            }
-        });
+    let run = async move || {
+        if let Some(listener) = listening(listener) {
+            PeerListener::new(site, secrets, outlets).run(listener, stopped).await;
+        }
     };
-    let thread =
-        std::thread::Builder::new().name("peers".to_owned()).spawn(run).map_err(StartError::System)?;
+    let thread = threads::start("peers").map_err(StartError::System)?.run(run);
     Ok(Peers { address, stop, thread })
 }
 
-fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+/// The listener on the runtime of this thread.
+fn listening(listener: TcpListener) -> Option<tokio::net::TcpListener> {
+    tokio::net::TcpListener::from_std(listener)
+        .inspect_err(|error| tracing::error!(%error, "cannot listen"))
+        .ok()
 }
 
 fn settings(config: &EdgeConfig) -> Settings {

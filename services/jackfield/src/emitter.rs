@@ -40,8 +40,8 @@ impl Running {
         let local = Arc::new(Identified { lost: lost.clone() });
         let identity = Identity::new(Role::Emitter);
         let starting = match bus {
-            Some(bus) => Adapter::start_on_bus(bus, &config.broker, &config.cluster, &identity, local),
-            None => Adapter::start(&config.broker, &config.cluster, &identity, local),
+            Some(bus) => Adapter::start_on_bus(bus, &config.broker, &config.cluster, &identity, local, None),
+            None => Adapter::start(&config.broker, &config.cluster, &identity, local, None),
         };
         let starting = starting.map_err(|error| usage(error.to_string()))?;
         let adapter = starting.metrics().clone();

@@ -60,8 +60,10 @@ impl Cluster {
     pub(crate) fn begin(&self, identity: &Identity) -> (Starting, Arc<Ears>) {
         let ears = Arc::new(Ears::default());
         let starting = match &self.bus {
-            Some(bus) => Adapter::start_on_bus(bus, &self.broker, &self.cluster, identity, ears.clone()),
-            None => Adapter::start(&self.broker, &self.cluster, identity, ears.clone()),
+            Some(bus) => {
+                Adapter::start_on_bus(bus, &self.broker, &self.cluster, identity, ears.clone(), None)
+            }
+            None => Adapter::start(&self.broker, &self.cluster, identity, ears.clone(), None),
         };
         (starting.expect("an adapter"), ears)
     }

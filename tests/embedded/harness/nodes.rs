@@ -91,7 +91,7 @@ impl Nodes {
         let address = listener.local_addr().expect("a bound port").to_string();
         let identity = Identity { peer_address: Some(address), ..Identity::new(Role::Edge) };
         let Membership { broker, cluster, bus } = self.membership(None);
-        let starting = Adapter::start_on_bus(&bus, &broker, &cluster, &identity, Arc::new(NoSockets));
+        let starting = Adapter::start_on_bus(&bus, &broker, &cluster, &identity, Arc::new(NoSockets), None);
         let adapter = soon("the node id is claimed", starting.expect("an adapter").claimed()).await;
         Impostor { adapter: adapter.expect("a running adapter"), listener }
     }

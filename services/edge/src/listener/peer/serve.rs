@@ -78,7 +78,7 @@ impl<R: Send + 'static> PeerListener<R> {
     }
 
     /// Serves until it is told to stop, or nobody is left to tell it; then what has begun is answered, for a moment.
-    /// Call it inside a `LocalSet`.
+    /// Call it where tasks may be spawned locally.
     pub async fn run(self: Rc<Self>, listener: TcpListener, stopped: oneshot::Receiver<()>) {
         let secrets = self.secrets.clone();
         tokio::select! {
