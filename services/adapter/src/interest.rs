@@ -307,6 +307,12 @@ impl Interests {
         }
     }
 
+    /// Whether there are subscriptions to end.
+    #[must_use]
+    pub fn has_unwanted(&self) -> bool {
+        !self.unwanted.is_empty()
+    }
+
     /// Subscriptions to end.
     pub fn poll_unwanted(&mut self) -> Vec<Topic> {
         std::mem::take(&mut self.unwanted)

@@ -12,8 +12,8 @@ use crate::broker::Gap;
 use crate::cluster::peers::PeerEvent;
 use crate::engine::handle::Handle;
 
-/// Implemented by whoever holds sockets. Every call comes from the thread of the broker, in the order in which things
-/// arrived, and must not block: it posts to queues of its own, and sheds what they do not take.
+/// Implemented by whoever holds sockets. Every call comes from the link, in the order in which things arrived, and must not
+/// block, for clients may be served on the same thread: it posts to queues of its own, and sheds what they do not take.
 pub trait LocalSockets: Send + Sync {
     /// Another node or emitter asks for something. With a `reply`, this node answers through it: a broadcast with acks by a
     /// count and then each ack, a fetch by its pages, everything else by one answer; also when it holds no socket that is meant.

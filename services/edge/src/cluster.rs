@@ -294,7 +294,7 @@ struct Heard {
     missing: Missing,
 }
 
-/// A question under way: answers come from the shards and from the thread of the broker.
+/// A question under way: answers come from the shards and from the link to the other nodes.
 #[derive(Debug)]
 struct Question(Mutex<Waiting>);
 

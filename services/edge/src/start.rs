@@ -190,7 +190,7 @@ impl Joining {
     pub async fn claimed(self) -> Result<Edge, StartError> {
         match self.starting.claimed().await {
             Some(adapter) => (self.begin)(adapter),
-            None => Err(StartError::System(io::Error::other("the thread of the broker has ended"))),
+            None => Err(StartError::System(io::Error::other("the link to the cluster has ended"))),
         }
     }
 

@@ -16,6 +16,9 @@ use tokio::task::spawn_local;
 
 /// How often somebody who waits for a thread looks whether it is done.
 const POLL: Duration = Duration::from_millis(2);
+/// How long a thread that ends waits for work of its own that blocks: a name that is looked up, what a program that embeds
+/// the edge writes.
+const BLOCKING_MAX: Duration = Duration::from_secs(2);
 
 /// What a thread is there for.
 struct Work(Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>);
@@ -41,6 +44,7 @@ pub struct Idle {
 pub struct Busy {
     thread: JoinHandle<()>,
     is_done: Arc<AtomicBool>,
+    is_carrier: bool,
 }
 
 /// Starts a thread.
@@ -61,17 +65,19 @@ pub fn start(name: &str) -> io::Result<Idle> {
         };
         let _ = begin.send(Ok(runtime.handle().clone()));
         runtime.block_on(async move {
+            let mut has_failed = false;
             if let Ok(Work(work)) = work_receiver.await {
-                // As a task: the future of `block_on` costs a look at the sockets each time something wakes it. A panic
-                // has been reported by then.
-                let _ = spawn_local(work()).await;
+                // As a task: the future of `block_on` costs a look at the sockets each time something wakes it.
+                has_failed = spawn_local(work()).await.is_err();
             }
             done.store(true, Ordering::Release);
-            // A link that is carried has its goodbye to say.
-            let _ = link_ended.await;
+            // A link that is carried has its goodbye to say; but after a panic, which has been reported, this node must
+            // not seem alive to the others.
+            if !has_failed {
+                let _ = link_ended.await;
+            }
         });
-        // A connection that does not end must not keep the process from ending.
-        runtime.shutdown_background();
+        runtime.shutdown_timeout(BLOCKING_MAX);
     };
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
     let runtime = begun.recv().unwrap_or_else(|_| Err(io::Error::other("the thread has ended")))?;
@@ -88,14 +94,15 @@ impl Idle {
     pub fn run<F: Future<Output = ()> + 'static>(self, work: impl FnOnce() -> F + Send + 'static) -> Busy {
         // It waits for nothing else.
         let _ = self.work.send(Work(Box::new(|| Box::pin(work()))));
-        Busy { thread: self.thread, is_done: self.is_done }
+        Busy { thread: self.thread, is_done: self.is_done, is_carrier: self.until.is_none() }
     }
 }
 
 impl Busy {
-    /// Waits until the work is done, but not for ever.
+    /// Waits until the work is done and, unless a link is carried, the thread has ended; but not for ever.
     pub fn finish(&self, deadline: Instant) {
-        wait(deadline, || self.is_done.load(Ordering::Acquire) || self.thread.is_finished());
+        let is_done = || self.is_carrier && self.is_done.load(Ordering::Acquire);
+        wait(deadline, || is_done() || self.thread.is_finished());
     }
 
     /// Waits for the end of the thread, but not for ever.

@@ -38,10 +38,12 @@ impl Budget {
         (before == 0 || before.saturating_add(publish.bytes) <= self.bytes_max).then_some(publish)
     }
 
-    /// A publish that counts for nothing and that nobody waits for: a heartbeat.
+    /// A publish that takes nothing and whose outcome is of no interest: a heartbeat.
     #[must_use]
     pub fn unattended(self: &Arc<Self>) -> Publish {
-        self.publish(0)
+        let mut publish = self.publish(0);
+        publish.is_told = true;
+        publish
     }
 
     fn publish(self: &Arc<Self>, bytes: u64) -> Publish {
@@ -72,6 +74,15 @@ impl Publish {
     pub fn asking(mut self, request: RequestId) -> Self {
         self.request = Some(request);
         self
+    }
+
+    /// Tells whoever waits that it does not even begin.
+    pub fn decline(&mut self, error: PublishError) {
+        self.is_told = true;
+        if let Some(confirm) = self.confirm.take() {
+            // Whoever has asked may have given up.
+            let _ = confirm.send(Err(error));
+        }
     }
 
     /// Tells the outcome; only the first one counts. What the engine is to be told of it.
@@ -129,6 +140,10 @@ mod tests {
         assert!(publish.tell(Ok(())).is_none() && publish.tell(Err(PublishError::Away)).is_none());
         assert_eq!(receiver.try_recv(), Ok(Err(PublishError::Unknown)));
         assert_eq!(metrics.publish_failed.get(), 1);
-        assert!(budget.unattended().tell(Err(PublishError::Away)).is_none(), "nobody waits for it");
+        budget.unattended().tell(Err(PublishError::Away));
+        let (sender, mut receiver) = oneshot::channel();
+        budget.reserve(1).unwrap().confirmed_to(Some(sender)).decline(PublishError::TooManyRequests);
+        assert_eq!(receiver.try_recv(), Ok(Err(PublishError::TooManyRequests)));
+        assert_eq!(metrics.publish_failed.get(), 1, "neither was a publish that failed");
     }
 }

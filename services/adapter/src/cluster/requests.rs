@@ -42,7 +42,7 @@ pub struct RequestEnd {
     pub unpublished: bool,
 }
 
-/// Called with each event, from the thread of the broker; it must not block.
+/// Called with each event, by the link; it must not block.
 pub type RequestSink = Box<dyn FnMut(RequestEvent) + Send>;
 
 /// How one node's answers add up.

@@ -209,11 +209,11 @@ impl Handle {
     pub(crate) fn leave(&self, namespace: &NamespacePath, room: Option<&str>) {
         let Some((topics, mark)) = self.topics_of(namespace, room) else { return };
         let mut interests = self.interests();
-        let had_timer = interests.poll_timeout().is_some();
+        let due = interests.poll_timeout();
         interests.leave(Instant::now(), &topics, mark);
-        let has_timer = interests.poll_timeout().is_some();
+        let is_stirred = interests.has_unwanted() || interests.poll_timeout() != due;
         drop(interests);
-        if has_timer && !had_timer {
+        if is_stirred {
             self.wake.notify_one();
         }
     }
@@ -272,7 +272,7 @@ impl Handle {
         })
     }
 
-    // ---- for the thread of the broker ----
+    // ---- for the link ----
 
     pub(super) fn set_degraded(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;

@@ -1,7 +1,7 @@
-//! The thread of the broker: what the process asks for goes in, what the broker says comes back, and the machines decide.
+//! The link to the cluster: what the process asks for goes in, what the broker says comes back, and the machines decide.
 //!
-//! It owns membership, requests and publishes under way, and shares the table of interest with the handles. It waits for
-//! nobody: orders and events are drained, and commands are given to the broker if there is room.
+//! It owns membership and requests, and shares the table of interest with the handles. It waits for nobody: orders and
+//! events are drained, some at a time, and commands are given to the broker if there is room.
 //!
 //! - [`handle`]: what it shares with the process
 //! - `orders`: what the process wants
@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 
 /// Commands that may wait for the broker.
 const COMMANDS_MAX: usize = 64 * 1024;
-/// Orders and events that are worked off before the timers are looked at.
+/// Orders, and events, that are worked off before timers and whatever else runs on the thread have their turn.
 const TURN_MAX: usize = 256;
 /// How long each step of a goodbye may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
@@ -47,7 +47,17 @@ struct Held {
     sink: RequestSink,
 }
 
-/// The thread's own state.
+/// What a turn has come to.
+enum Turn {
+    /// Nothing is left to do.
+    Idle,
+    /// There may be more to do.
+    Full,
+    /// The node leaves.
+    Leave(oneshot::Sender<()>),
+}
+
+/// The state of the link.
 struct Engine {
     handle: Arc<Handle>,
     local: Arc<dyn LocalSockets>,
@@ -157,7 +167,8 @@ impl Engine {
                     None
                 }
             };
-            if let Some(goodbye) = self.turn(order) {
+            let turn = self.turn(order);
+            if let Turn::Leave(goodbye) = turn {
                 self.say_goodbye(Instant::now()).await;
                 return Some(goodbye);
             }
@@ -174,11 +185,14 @@ impl Engine {
                     due.into_iter().for_each(|due| timer.as_mut().reset(due.into()));
                 }
             }
+            if matches!(turn, Turn::Full) {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
     /// Works off what has come meanwhile, orders and events in turn.
-    fn turn(&mut self, first: Option<Order>) -> Option<oneshot::Sender<()>> {
+    fn turn(&mut self, first: Option<Order>) -> Turn {
         let now = Instant::now();
         let mut order = first;
         for _ in 0..TURN_MAX {
@@ -188,20 +202,20 @@ impl Engine {
                 self.handle_event(now, event);
             }
             match order.take() {
-                Some(Order::Leave(goodbye)) => return Some(goodbye),
+                Some(Order::Leave(goodbye)) => return Turn::Leave(goodbye),
                 Some(order) => self.handle_order(now, order),
-                None if is_idle => return None,
+                None if is_idle => return Turn::Idle,
                 None => {}
             }
             order = self.orders.try_recv().ok();
         }
         match order {
-            Some(Order::Leave(goodbye)) => Some(goodbye),
+            Some(Order::Leave(goodbye)) => Turn::Leave(goodbye),
             Some(order) => {
                 self.handle_order(now, order);
-                None
+                Turn::Full
             }
-            None => None,
+            None => Turn::Full,
         }
     }
 

@@ -110,8 +110,7 @@ impl Engine {
     pub(super) fn refuse_request(&self, mut held: Held, refusal: PublishError) {
         self.handle.metrics.requests_incomplete.add(1);
         (held.sink)(RequestEvent::End(RequestEnd { unpublished: true, ..RequestEnd::default() }));
-        // It is not known as a request yet, so there is nothing to tell the engine.
-        held.publish.tell(Err(refusal));
+        held.publish.decline(refusal);
     }
 
     /// Publishes a request whose answers can be heard.

@@ -47,6 +47,8 @@ pub struct Core<A: SessionApp> {
     /// Links that wait for the turns to drain before they read on.
     pub(super) held_back: HashSet<(SessionKey, LinkId)>,
     limits: eio::Limits,
+    /// Nobody is let in any more.
+    is_closed: bool,
 }
 
 /// What a handshake asks for.
@@ -90,6 +92,7 @@ impl<A: SessionApp> Core<A> {
             turns_bytes_max,
             held_back: HashSet::new(),
             limits,
+            is_closed: false,
         }
     }
 
@@ -101,6 +104,9 @@ impl<A: SessionApp> Core<A> {
 
     /// Opens a session and sends its open packet.
     pub fn open(&mut self, request: OpenRequest, opening: Opening) -> Option<SessionKey> {
+        if self.is_closed {
+            return None;
+        }
         let settings = self.sessions.settings().clone();
         let upgrades: &[TransportKind] =
             if request.offer_upgrade { &[TransportKind::WebSocket] } else { &[] };
@@ -414,8 +420,9 @@ impl<A: SessionApp> Core<A> {
         self.settle();
     }
 
-    /// Closes every session, as a server that goes away.
+    /// Closes every session, as a server that goes away, and opens no more.
     pub fn close_all(&mut self) {
+        self.is_closed = true;
         for key in self.sessions.keys() {
             let farewell = Farewell::Discard(Some(CloseCode::RESTART));
             self.sessions.close(key, CloseReason::ServerShuttingDown, farewell);

@@ -1,6 +1,6 @@
 //! What the cluster wants of this node's sockets, handed to the shards.
 //!
-//! The thread of the broker must never wait: a broadcast that finds the queue of a shard nearly full is left out there
+//! The link to the cluster must never wait: a broadcast that finds the queue of a shard nearly full is left out there
 //! and counted, and a question that does not fit is not answered. An order that is lost would leave the node with a
 //! wrong state, so the node must start again then.
 

@@ -12,6 +12,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, ByteArray, FieldArray, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Consumer};
 use tokio::sync::mpsc;
+use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, timeout};
 
 use super::bindings::Bindings;
@@ -170,6 +171,8 @@ impl Broker for Rabbitmq {
 /// Takes messages from the client as fast as they come; why there are no more.
 async fn read(mut messages: Consumer, own: NodeUid, events: EventSink) -> String {
     while let Some(message) = messages.next().await {
+        // Others on the thread have their turn: the client hands over without an end what has arrived.
+        consume_budget().await;
         match message {
             Ok(message) => {
                 let headers = message.properties.headers().as_ref();

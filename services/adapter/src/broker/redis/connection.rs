@@ -175,8 +175,10 @@ async fn open(target: &Target, address: &Address) -> Result<Box<dyn Stream>, Str
     if !target.is_encrypted {
         return Ok(Box::new(stream));
     }
+    // Files are read, and many certificates.
+    let trust = tokio::task::spawn_blocking(trust).await.map_err(text)??;
     let name = ServerName::try_from(address.host.clone()).map_err(text)?;
-    Ok(Box::new(TlsConnector::from(trust()?).connect(name, stream).await.map_err(text)?))
+    Ok(Box::new(TlsConnector::from(trust).connect(name, stream).await.map_err(text)?))
 }
 
 /// TLS with the certificates that the system trusts, which are read for each connection: they may have changed.

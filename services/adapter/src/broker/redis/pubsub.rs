@@ -24,6 +24,8 @@ use crate::broker::{Broker, Claimant, Command, Event, Running};
 const CLAIMS_MAX: u32 = 16;
 /// Commands that are taken before the connection is looked at again.
 const TURN_MAX: usize = 256;
+/// Reads before others on the thread have their turn.
+const READS_MAX: usize = 8;
 /// Less room than this is not read into.
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// An empty buffer that has grown beyond this is given back.
@@ -166,7 +168,7 @@ impl Life {
     }
 
     fn read(&mut self, context: &mut Context<'_>, events: &EventSink) -> Result<(), End> {
-        loop {
+        for _ in 0..READS_MAX {
             let buffer = &mut self.input.buffer;
             if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
                 buffer.reserve(READ_BYTES);
@@ -178,6 +180,8 @@ impl Life {
                 Poll::Pending => return Ok(()),
             }
         }
+        context.waker().wake_by_ref();
+        Ok(())
     }
 
     fn take_replies(&mut self, events: &EventSink) -> Result<(), End> {
