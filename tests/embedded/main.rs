@@ -28,6 +28,7 @@ mod nodes;
 mod nodes_hostile;
 mod nodes_lost;
 
+mod bulk;
 mod fan_out;
 mod shards;
 mod slow_consumers;

@@ -19,6 +19,7 @@ use websocket_proto::close::CloseCode;
 
 use super::acks::{BroadcastKey, Owner};
 use super::app::{ClientState, SocketIo};
+use super::bulk::Bulk;
 use super::gather::Ask;
 use super::interest::Waiter;
 use super::selection::Selection;
@@ -52,6 +53,8 @@ pub enum Job {
     Reply(SocketKey, Wishes, Option<(AckId, Args)>),
     /// What another node, or the application on a thread of its own, asks of this shard.
     Ask(Arc<Ask>),
+    /// A change of many sockets, as far as it is not done.
+    Bulk(Bulk),
     /// The list of sockets that was asked for, as far as it has not been given.
     List(Arc<Ask>, std::vec::IntoIter<SocketKey>),
     /// What one page of a list needs of this shard, as far as it has been looked for.
@@ -124,6 +127,7 @@ impl SocketIo {
                 None
             }
             Job::Ask(ask) => self.operate(sessions, ask),
+            Job::Bulk(bulk) => self.bulk(sessions, bulk),
             Job::List(ask, rest) => self.list(sessions, ask, rest),
             Job::Select(ask, selection) => self.select(sessions, ask, selection),
             Job::Chosen(ask, found) => self.list_chosen(sessions, ask, found),
@@ -318,8 +322,8 @@ impl SocketIo {
                 continue;
             }
             let Some(job) = self.jobs.pop_front() else { return Work::Done };
-            // To describe a page of sockets, or to look for it, is as much work as to serve a slice.
-            let is_long = matches!(job, Job::List(..) | Job::Select(..) | Job::Chosen(..));
+            // To change some sockets, to describe a page of them, or to look for it, is as much work as to serve a slice.
+            let is_long = matches!(job, Job::Bulk(_) | Job::List(..) | Job::Select(..) | Job::Chosen(..));
             budget -= if is_long { budget } else { 1 };
             if let Some(rest) = self.run(sessions, job) {
                 self.jobs.push_front(rest);

@@ -13,11 +13,13 @@
 //! - [`local`]: what the cluster wants of this node's sockets, handed to the shards
 //! - [`gather`]: the answers of all shards made into one
 //! - `operate`: what is asked of the sockets of one shard
+//! - [`bulk`]: what changes many sockets, some at a time
 //! - [`selection`]: what one page of a list needs of one shard
 //! - `describe`: a socket as other nodes see it
 
 pub mod acks;
 pub mod app;
+pub mod bulk;
 pub mod connect;
 pub mod deliver;
 mod describe;

@@ -1,9 +1,9 @@
 //! What other nodes, or the application on threads of its own, ask of the sockets of this shard.
 //!
 //! Such a question comes to every shard ([`super::local`]) and takes its place in the order of jobs: whatever touches
-//! a socket or a room waits until the delivery under way is over. The answers meet in [`super::gather`].
+//! a socket or a room waits until the delivery under way is over. Changes of many sockets are made in [`super::bulk`]; the
+//! answers meet in [`super::gather`].
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,14 +15,14 @@ use socketio_proto::packet::Packet;
 use super::acks::{BroadcastKey, Owner};
 use super::app::{ClientState, Completion, SocketIo};
 use super::deliver::{Job, broadcast_of};
-use super::gather::{Ask, Share, weight};
-use super::interest::{Ticket, Waiter};
+use super::gather::{Ask, weight};
+use super::interest::Ticket;
 use super::selection::Selection;
-use super::socket::{is_own_room, name};
+use super::socket::name;
 use crate::rooms::fan_out::EncodedOnce;
 use crate::rooms::index::SocketKey;
 use crate::session::registry::Sessions;
-use crate::upstream::{Answer, Socket as _};
+use crate::upstream::Answer;
 
 /// How long acks are waited for when the asker does not say: Node servers leave it out on the wire.
 const ACK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,30 +53,10 @@ impl SocketIo {
         }
         let Ask { namespace, operation, gather } = &*ask;
         match operation {
-            Operation::Join { selector, rooms, .. } => self.join_all(&ask, selector, rooms),
-            Operation::Leave { selector, rooms, .. } => {
-                let targets = self.pick(namespace, selector);
-                let _share = Share::new(gather.clone(), targets.len() as u64);
-                for key in targets {
-                    self.leave_all_of(key, rooms);
-                }
-            }
-            Operation::Disconnect { selector, close, .. } => {
-                let targets = self.pick(namespace, selector);
-                let _share = Share::new(gather.clone(), targets.len() as u64);
-                for key in targets {
-                    self.disconnect(sessions, key, *close);
-                }
-            }
-            Operation::Update { selector, update, .. } => {
-                let targets = self.pick(namespace, selector);
-                let share = Rc::new(Share::new(gather.clone(), targets.len() as u64));
-                for key in targets {
-                    if let Some(ticket) = self.update(key, update.clone()) {
-                        self.interest.wait(ticket, Waiter::Share(share.clone()));
-                    }
-                }
-            }
+            Operation::Join { selector, .. }
+            | Operation::Leave { selector, .. }
+            | Operation::Disconnect { selector, .. }
+            | Operation::Update { selector, .. } => return self.begin_bulk(sessions, &ask, selector),
             Operation::Fetch { selector, listing: None, .. } => {
                 let targets = self.pick(namespace, selector);
                 return self.list(sessions, ask, targets.into_iter());
@@ -111,33 +91,6 @@ impl SocketIo {
             Operation::Broadcast { .. } => {}
         }
         None
-    }
-
-    fn join_all(&mut self, ask: &Arc<Ask>, selector: &Selector, rooms: &[String]) {
-        let path = ask.namespace.as_str();
-        let targets = self.pick(&ask.namespace, selector);
-        let share = Rc::new(Share::new(ask.gather.clone(), targets.len() as u64));
-        for key in targets {
-            let Some(socket) = self.sockets.get(key) else { continue };
-            let namespace = socket.namespace;
-            for room in rooms {
-                if self.with_view(key, |_, view| view.may_join(room)) != Some(true) {
-                    self.metrics.limit_hits.add(1);
-                } else if !self.sockets.get(key).is_some_and(|socket| is_own_room(path, socket, room))
-                    && let Some(ticket) = self.join_room(key, namespace, room)
-                {
-                    self.interest.wait(ticket, Waiter::Share(share.clone()));
-                }
-            }
-        }
-    }
-
-    fn leave_all_of(&mut self, key: SocketKey, rooms: &[String]) {
-        let Some(socket) = self.sockets.get(key) else { return };
-        let namespace = socket.namespace;
-        for room in rooms.iter().filter(|room| !room.starts_with(USER_ROOM)) {
-            self.leave_room(key, namespace, room);
-        }
     }
 
     /// Describes some of the sockets that were asked for; the rest is a job of its own.
