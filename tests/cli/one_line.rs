@@ -155,8 +155,17 @@ fn version_and_help_are_no_failure() {
 
 #[test]
 fn check_config_reads_the_files_that_are_named() {
-    for setting in ["edge.client_bundles_dir=/nowhere/at/all", "ops.token_file=/nowhere/at/all"] {
-        let line = refused(&["check-config", "--set", setting]);
-        assert!(line.contains("/nowhere/at/all"), "{setting}: {line}");
+    for (kind, key) in [
+        ("memory", "edge.client_bundles_dir"),
+        ("memory", "ops.token_file"),
+        ("memory", "cluster.secret_file"),
+        ("redis", "broker.redis.url_file"),
+        ("rabbitmq", "broker.rabbitmq.urls_file"),
+    ] {
+        let (kind, setting) = (format!("broker.kind={kind}"), format!("{key}=/nowhere/at/all"));
+        let line = refused(&["check-config", "--set", &kind, "--set", &setting]);
+        assert!(line.contains("/nowhere/at/all") && line.contains(key), "{setting}: {line}");
     }
+    let url = refused(&["check-config", "--set", "broker.kind=redis", "--set", "broker.redis.url=http://a"]);
+    assert!(url.contains("broker.redis.url"), "{url}");
 }

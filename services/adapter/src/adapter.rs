@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,9 +65,16 @@ pub enum StartError {
     /// A URL cannot be used.
     #[error(transparent)]
     RabbitmqUrl(#[from] RabbitmqUrlError),
-    /// A file with a URL cannot be read.
-    #[error("the file that holds the broker's URL cannot be read: {0}")]
-    File(std::io::Error),
+    /// A file with URLs cannot be read.
+    #[error("cannot read broker.{key} {path}: {error}; give a readable file")]
+    File {
+        /// Its key in the section `broker`.
+        key: &'static str,
+        /// The file as configured.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
     /// The system has no random numbers to give.
     #[error("the system has no random numbers to give: {0}")]
     Random(getrandom::Error),
@@ -90,7 +98,7 @@ pub struct Starting(Adapter);
 
 impl Starting {
     /// Waits until the node id is claimed and the node can hear what is for it; for as long as the broker is away.
-    /// `None` if the thread of the broker has ended.
+    /// `None` if the link has ended.
     pub async fn claimed(self) -> Option<Adapter> {
         self.0.handle.claimed().await?;
         Some(self.0)
@@ -137,8 +145,7 @@ impl Adapter {
             BrokerKind::Redis => {
                 let RedisMode::Pubsub = broker.redis.mode;
                 let names = Names::new(&broker.prefix)?;
-                let url = broker.redis.resolved_url().map_err(StartError::File)?;
-                let target = Target::new(&url, broker.timeout())?;
+                let target = redis_target(broker)?;
                 let wire = RedisWire::new(names.clone(), broker.redis.subscribe, identity.limits);
                 let driver = Redis::new(target, names, claimant.clone(), broker.receive_bytes_max);
                 (Arc::new(wire), Box::new(driver))
@@ -147,13 +154,7 @@ impl Adapter {
                 let config = &broker.rabbitmq;
                 let buckets = u32::try_from(config.buckets).unwrap_or(rabbitmq::names::BUCKETS_DEFAULT);
                 let names = rabbitmq::names::Names::new(&config.exchange, buckets);
-                let urls = config.resolved_urls().map_err(StartError::File)?;
-                let target = RabbitmqTarget::new(
-                    &urls,
-                    broker.timeout(),
-                    config.queue_messages_max,
-                    broker.receive_bytes_max,
-                )?;
+                let target = rabbitmq_target(broker)?;
                 let wire = RabbitmqWire::new(names.clone(), identity.limits);
                 let driver = Rabbitmq::new(target, names, claimant.clone(), broker.timeout());
                 (Arc::new(wire), Box::new(driver))
@@ -165,20 +166,30 @@ impl Adapter {
         Ok(Starting(Adapter { handle: Arc::new(Owned(handle)), bus: None }))
     }
 
+    /// Whether the section `broker` and the files that it names can be used. Nothing is connected to.
+    ///
+    /// # Errors
+    /// [`StartError`], as [`Adapter::start`] would give.
+    pub fn check(broker: &BrokerConfig) -> Result<(), StartError> {
+        match broker.kind {
+            BrokerKind::Memory => {}
+            BrokerKind::Redis => {
+                Names::new(&broker.prefix)?;
+                redis_target(broker)?;
+            }
+            BrokerKind::Rabbitmq => drop(rabbitmq_target(broker)?),
+        }
+        Ok(())
+    }
+
     /// The address of this machine from which the broker is reached: what other nodes can be told where no better is known.
     /// Nothing is sent for this; a name is looked up.
     #[must_use]
     pub fn local_address(broker: &BrokerConfig) -> Option<IpAddr> {
         let hosts = match broker.kind {
             BrokerKind::Memory => Vec::new(),
-            BrokerKind::Redis => {
-                let url = broker.redis.resolved_url().ok()?;
-                Target::new(&url, broker.timeout()).ok()?.hosts()
-            }
-            BrokerKind::Rabbitmq => {
-                let urls = broker.rabbitmq.resolved_urls().ok()?;
-                RabbitmqTarget::new(&urls, broker.timeout(), 0, 0).ok()?.hosts()
-            }
+            BrokerKind::Redis => redis_target(broker).ok()?.hosts(),
+            BrokerKind::Rabbitmq => rabbitmq_target(broker).ok()?.hosts(),
         };
         hosts.into_iter().find_map(|host| {
             let address = host.to_socket_addrs().ok()?.next()?;
@@ -375,6 +386,24 @@ impl Drop for Owned {
     fn drop(&mut self) {
         self.0.abandon();
     }
+}
+
+fn redis_target(broker: &BrokerConfig) -> Result<Target, StartError> {
+    let unreadable =
+        |error| StartError::File { key: "redis.url_file", path: broker.redis.url_file.clone(), error };
+    let url = broker.redis.resolved_url().map_err(unreadable)?;
+    Ok(Target::new(&url, broker.timeout())?)
+}
+
+fn rabbitmq_target(broker: &BrokerConfig) -> Result<RabbitmqTarget, StartError> {
+    let unreadable = |error| StartError::File {
+        key: "rabbitmq.urls_file",
+        path: broker.rabbitmq.urls_file.clone(),
+        error,
+    };
+    let urls = broker.rabbitmq.resolved_urls().map_err(unreadable)?;
+    let messages_max = broker.rabbitmq.queue_messages_max;
+    Ok(RabbitmqTarget::new(&urls, broker.timeout(), messages_max, broker.receive_bytes_max)?)
 }
 
 /// Runs the link on its carrier, or on a thread of its own.

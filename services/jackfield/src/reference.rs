@@ -1,5 +1,7 @@
 //! `check-config`, `default-config` and `config-doc`.
 
+use adapter::adapter::Adapter;
+use edge::listener::peer::port::PeerPort;
 use edge::listener::static_files::StaticFiles;
 use ops::config::load::{Sources, load};
 use ops::config::reference;
@@ -52,6 +54,8 @@ pub(crate) fn check(sources: &Sources) -> Result<(), Failure> {
     ops::admin::check(&config.ops).map_err(|error| Failure::Usage(error.to_string()))?;
     emitter::server::check(&config.emitter).map_err(|error| Failure::Usage(error.to_string()))?;
     StaticFiles::load(&config.edge, false).map_err(|error| Failure::Usage(error.to_string()))?;
+    Adapter::check(&config.broker).map_err(|error| Failure::Usage(error.to_string()))?;
+    PeerPort::check(&config.cluster).map_err(|error| Failure::Usage(error.to_string()))?;
     print("the configuration is accepted\n")
 }
 

@@ -77,6 +77,17 @@ impl PeerPort {
         Ok(Some(PeerPort { socket, address, advertised, secrets }))
     }
 
+    /// Whether the secret can be used, if one is given: who only runs an emitter needs none.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    pub fn check(cluster: &ClusterConfig) -> Result<(), PortError> {
+        if !cluster.secret_file.as_os_str().is_empty() {
+            Secrets::load(&cluster.secret_file)?;
+        }
+        Ok(())
+    }
+
     /// The bound address, with the real port where 0 was configured.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
