@@ -190,7 +190,8 @@ pub trait Socket {
     fn may_join(&self, room: &str) -> bool;
 }
 
-/// Where client events go. Each shard has its own, so it needs no lock.
+/// Where client events go. Each shard has its own, so it needs no lock. It runs on the shard's thread and must not block
+/// it: what takes its time is an [`Answer::Later`].
 pub trait Upstream {
     /// Decides whether a client may connect to a namespace. The client waits for it.
     fn connect(&mut self, request: &Connect<'_>) -> Answer<Decision>;
