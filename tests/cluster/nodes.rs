@@ -138,7 +138,12 @@ impl Nodes {
 
     /// One more node, as soon as clients can connect to it: the others need not know it yet.
     pub(crate) async fn add(&mut self, membership: &Membership) {
-        self.0.push(claimed(join(membership, self.0.len(), |_| {})).await);
+        self.add_with(membership, |_| {}).await;
+    }
+
+    /// As [`Nodes::add`], with what `set` changes in its configuration.
+    pub(crate) async fn add_with(&mut self, membership: &Membership, set: impl Fn(&mut EdgeConfig)) {
+        self.0.push(claimed(join(membership, self.0.len(), set)).await);
     }
 
     /// Ends the last node, as SIGTERM does, and waits until the others know.

@@ -1,6 +1,7 @@
 //! A child process with a deadline. Its output is collected line by line while it runs, so that a test can wait
 //! for a line, and is shown in full when something goes wrong.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,15 +10,34 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::waiting::{DEADLINE, LOOK};
+
 /// Bytes kept of each output stream. A program that prints more loses its oldest lines.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// How often an exit is looked for; the only thing here that no event announces.
 const EXIT_POLL: Duration = Duration::from_millis(5);
 
-/// Sends a signal to a process of ours.
+/// Sends a signal to a process of ours. One that is to stop has stopped when this returns.
 pub(crate) fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, signal).expect("the process is ours and alive");
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(process, signal).expect("the process is ours and alive");
+    if signal == Signal::STOP {
+        let since = Instant::now();
+        while !is_stopped(pid) {
+            assert!(since.elapsed() < DEADLINE, "process {pid} does not stop");
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Whether every thread of a process has stopped: each does when it runs next, and until then others may still answer.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    tasks.flatten().all(|task| {
+        let status = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The state stands behind the name, which may hold anything.
+        status.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+    })
 }
 
 /// A running child process. Dropping it kills and reaps it.
