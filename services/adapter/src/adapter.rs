@@ -160,10 +160,7 @@ impl Adapter {
                 (Arc::new(wire), Box::new(driver))
             }
         };
-        let (handle, run) =
-            engine::engine(settings(broker, cluster, claimant), wire, local, driver, Arc::default());
-        spawn(run, carrier)?;
-        Ok(Starting(Adapter { handle: Arc::new(Owned(handle)), bus: None }))
+        Self::begin(settings(broker, cluster, claimant), wire, driver, local, None, carrier)
     }
 
     /// Whether the section `broker` and the files that it names can be used. Nothing is connected to.
@@ -217,10 +214,20 @@ impl Adapter {
         let names = rabbitmq::names::Names::new("memory", rabbitmq::names::BUCKETS_DEFAULT);
         let wire = Arc::new(RabbitmqWire::new(names, identity.limits));
         let driver = Box::new(Memory::new(bus.clone(), claimant.clone()));
-        let (handle, run) =
-            engine::engine(settings(broker, cluster, claimant), wire, local, driver, Arc::default());
+        Self::begin(settings(broker, cluster, claimant), wire, driver, local, Some(bus.clone()), carrier)
+    }
+
+    fn begin(
+        settings: Settings,
+        wire: Arc<dyn Wire>,
+        driver: Box<dyn Broker>,
+        local: Arc<dyn LocalSockets>,
+        bus: Option<MemoryBus>,
+        carrier: Option<Carrier>,
+    ) -> Result<Starting, StartError> {
+        let (handle, run) = engine::engine(settings, wire, local, driver, Arc::default());
         spawn(run, carrier)?;
-        Ok(Starting(Adapter { handle: Arc::new(Owned(handle)), bus: Some(bus.clone()) }))
+        Ok(Starting(Adapter { handle: Arc::new(Owned(handle)), bus }))
     }
 
     /// The id of this node.

@@ -75,7 +75,7 @@ pub(crate) struct Within {
     pub(crate) answers: Duration,
 }
 
-/// Adds the answers to a request up. It is called on the thread of the broker, so it is quick and bounded.
+/// Adds the answers to a request up. It is called by the link, so it is quick and bounded.
 pub(crate) trait Gather: Send + 'static {
     /// Takes one answer.
     fn take(&mut self, response: ClusterResponse);

@@ -37,8 +37,7 @@ type Metrics = Rc<RefCell<Box<dyn Fn() -> String>>>;
 
 /// Runs until SIGINT or SIGTERM.
 ///
-/// This thread serves the ops listener and waits for signals; the edge and the link to the cluster have threads of
-/// their own.
+/// This thread serves the ops listener and waits for signals; the edge and the link to the cluster run on others.
 pub(crate) fn run(mode: Mode, sources: &Sources) -> Result<(), Failure> {
     let config = load_for(mode, sources)?;
     ops::telemetry::start(&config.log);

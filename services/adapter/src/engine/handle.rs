@@ -1,4 +1,4 @@
-//! What the handles of a process and the thread of its broker share: a bounded queue of orders, the table of interest
+//! What the handles of a process and its link to the cluster share: a bounded queue of orders, the table of interest
 //! behind a lock that is held for one change, and a few numbers.
 
 use std::fmt;

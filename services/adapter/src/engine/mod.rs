@@ -47,12 +47,12 @@ struct Held {
     sink: RequestSink,
 }
 
-/// What a turn has come to.
-enum Turn {
-    /// Nothing is left to do.
-    Idle,
+/// What a turn has left behind.
+enum Left {
+    /// Nothing.
+    Nothing,
     /// There may be more to do.
-    Full,
+    More,
     /// The node leaves.
     Leave(oneshot::Sender<()>),
 }
@@ -167,8 +167,8 @@ impl Engine {
                     None
                 }
             };
-            let turn = self.turn(order);
-            if let Turn::Leave(goodbye) = turn {
+            let left = self.turn(order);
+            if let Left::Leave(goodbye) = left {
                 self.say_goodbye(Instant::now()).await;
                 return Some(goodbye);
             }
@@ -185,14 +185,14 @@ impl Engine {
                     due.into_iter().for_each(|due| timer.as_mut().reset(due.into()));
                 }
             }
-            if matches!(turn, Turn::Full) {
+            if matches!(left, Left::More) {
                 tokio::task::yield_now().await;
             }
         }
     }
 
     /// Works off what has come meanwhile, orders and events in turn.
-    fn turn(&mut self, first: Option<Order>) -> Turn {
+    fn turn(&mut self, first: Option<Order>) -> Left {
         let now = Instant::now();
         let mut order = first;
         for _ in 0..TURN_MAX {
@@ -202,20 +202,20 @@ impl Engine {
                 self.handle_event(now, event);
             }
             match order.take() {
-                Some(Order::Leave(goodbye)) => return Turn::Leave(goodbye),
+                Some(Order::Leave(goodbye)) => return Left::Leave(goodbye),
                 Some(order) => self.handle_order(now, order),
-                None if is_idle => return Turn::Idle,
+                None if is_idle => return Left::Nothing,
                 None => {}
             }
             order = self.orders.try_recv().ok();
         }
         match order {
-            Some(Order::Leave(goodbye)) => Turn::Leave(goodbye),
+            Some(Order::Leave(goodbye)) => Left::Leave(goodbye),
             Some(order) => {
                 self.handle_order(now, order);
-                Turn::Full
+                Left::More
             }
-            None => Turn::Full,
+            None => Left::More,
         }
     }
 
