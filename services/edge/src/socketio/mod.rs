@@ -7,6 +7,7 @@
 //! - `events`: events and acknowledgements, to the application and back
 //! - [`acks`]: acknowledgements that clients still owe
 //! - [`deliver`]: actions and broadcasts, carried out in one order
+//! - `targets`: whom a selector means
 //! - [`siblings`]: the other shards of this edge
 //! - [`interest`]: what this shard wants to hear of other nodes
 //! - [`joining`]: sockets whose joins wait for that
@@ -33,3 +34,4 @@ mod operate;
 pub mod selection;
 pub mod siblings;
 pub mod socket;
+mod targets;
