@@ -49,16 +49,19 @@ pub(super) async fn prefixes_of_each_other(nodes: &Nodes) {
     }
 }
 
+/// Publishers and nodes are many, so an event for everybody could still be on its way when the next client comes: each has
+/// a room of its own.
 pub(super) async fn several_in_one_session(nodes: &Nodes) {
     for number in 0..nodes.0.len() {
         for kind in Kind::ALL {
             let mut client = nodes.client(number, kind, "/").await;
             let other = client.join("/a", &Value::Null).await;
-            client.act(json!([{"join": "r"}])).await;
+            let room = format!("room of {}", client.id);
+            client.act(json!([{"join": room}])).await;
             for node in &nodes.0 {
-                node.emit("/a", rooms(["r"]), "never");
+                node.emit("/a", rooms([&room]), "never");
                 node.emit("/a", rooms([&other]), "of /a");
-                node.emit("/", rooms(["r"]), "of /");
+                node.emit("/", rooms([&room]), "of /");
                 // The two sockets of a session are in no order.
                 let mut heard =
                     [client.next().await, client.next().await].map(|one| (one.name(), one.namespace));
@@ -70,8 +73,9 @@ pub(super) async fn several_in_one_session(nodes: &Nodes) {
             assert_eq!(done.sockets, 1);
             client.is_disconnected().await;
             for node in &nodes.0 {
-                node.emit("/", rooms([]), "never");
-                node.emit("/a", rooms([]), "still here");
+                node.emit("/", rooms([&room]), "never");
+                node.emit("/", rooms([&room, &client.id]), "never");
+                node.emit("/a", rooms([&other]), "still here");
                 assert_eq!(client.names_until("still here").await, [""; 0]);
             }
         }
