@@ -44,8 +44,9 @@ async fn busy(one: &mut Apart, everybody: &[String]) {
         for id in everybody {
             node.emit("/", rooms([id]), "event");
         }
-        node.cluster.server_emit(&root, Args::text(r#"["hello"]"#));
-        let answers = node.cluster.server_emit_with_ack(&root, Args::text(r#"["question"]"#)).await;
+        node.cluster.server_emit(&root, Args::text(r#"["hello"]"#)).expect("a valid event");
+        let asked = node.cluster.server_emit_with_ack(&root, Args::text(r#"["question"]"#)).await;
+        let answers = asked.expect("a valid event");
         assert_eq!((answers.answers.len(), answers.missing.is_nobody()), (1, true), "{answers:?}");
         for selector in [rooms([]), all] {
             let found = node.cluster.fetch(&root, selector.clone()).await;
@@ -61,7 +62,8 @@ async fn busy(one: &mut Apart, everybody: &[String]) {
             assert_eq!((left.sockets, left.missing.is_nobody()), (own, true), "{left:?}");
         }
         let args = Args::text(r#"["question"]"#);
-        let acks = node.cluster.emit_with_ack(&root, rooms(["r"]), args, Duration::from_millis(1)).await;
+        let asked = node.cluster.emit_with_ack(&root, rooms(["r"]), args, Duration::from_millis(1)).await;
+        let acks = asked.expect("a valid event");
         assert_eq!((acks.silent_count, acks.missing.is_nobody()), (own, true), "{acks:?}");
         node.emit("/", rooms([]), "mark");
         for heard in hear_all(&mut one.crowd, "mark").await {

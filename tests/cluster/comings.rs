@@ -95,6 +95,7 @@ async fn a_node_goes_while_it_is_asked(
         nodes.remove().await;
     };
     let (acks, ()) = tokio::join!(asked, others);
+    let acks = acks.expect("a valid event");
     assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
     assert_eq!((acks.acks.len(), acks.silent_count, acks.silent), (few.len(), 1, vec![silent.id]));
     assert_eq!(acks.missing.nodes, [node]);

@@ -58,7 +58,8 @@ impl Node {
     }
 
     pub(crate) fn emit_args(&self, namespace: &str, selector: Selector, args: Args) {
-        self.cluster.emit(&path(namespace), selector, args, BroadcastFlags::default());
+        let emitted = self.cluster.emit(&path(namespace), selector, args, BroadcastFlags::default());
+        emitted.expect("a valid event");
     }
 }
 

@@ -214,6 +214,21 @@ async fn rows_with_arguments_of_the_wrong_kind_do_no_harm() {
     while socket.text().await != r#"4388["alive"]"# {}
 }
 
+/// Else a header could announce attachments that no placeholder stands for.
+#[tokio::test]
+async fn arguments_that_would_be_left_out_are_refused() {
+    let server = Server::socketio(&[]);
+    let (mut socket, _) = server.socket().await;
+    for event in [r#"["broadcast",null,1,2]"#, r#"["broadcast_with_ack",null,1,2]"#, r#"["server_emit",1,2]"#]
+    {
+        socket.send(&format!("427{event}")).await;
+        socket.expect(&["437[false]"]).await;
+    }
+    socket.send(r#"451-8["broadcast",null,"text",{"_placeholder":true,"num":0}]"#).await;
+    socket.send_binary(b"binary").await;
+    socket.expect(&["438[false]"]).await;
+}
+
 #[tokio::test]
 async fn order_is_kept_over_two_hundred_events() {
     let server = Server::socketio(&[]);

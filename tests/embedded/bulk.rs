@@ -28,7 +28,8 @@ fn rooms() -> Vec<String> {
 
 fn emit(cluster: &Cluster, room: &str, name: &str) {
     let args = Args::text(json!([name]).to_string());
-    cluster.emit(&NamespacePath::root(), Selector::room(room), args, BroadcastFlags::default());
+    let emitted = cluster.emit(&NamespacePath::root(), Selector::room(room), args, BroadcastFlags::default());
+    emitted.expect("a valid event");
 }
 
 async fn all_hear(crowd: &mut [Client], name: &str) {

@@ -198,19 +198,28 @@ pub enum Change<T> {
     Set(T),
 }
 
-/// Checks what comes from outside before it goes to clients: an array that begins with a name, a name that is not reserved,
-/// and placeholders that suit the attachments.
-pub(crate) fn check_event(event: &JsonData, limits: &Limits) -> Result<(), DecodeError> {
+/// Checks an event before it goes to clients: an array that begins with a name, a name that is not reserved, and placeholders
+/// that suit the attachments.
+///
+/// # Errors
+/// [`DecodeError`] if a node would refuse it.
+pub fn check_event(event: &JsonData, limits: &Limits) -> Result<(), DecodeError> {
     check_data(event, limits)?;
     let name = check_event_name(event, limits)?;
     if is_reserved_event(&name) { Err(DecodeError::ReservedEvent) } else { Ok(()) }
 }
 
+/// Checks an event before it goes to applications: as for clients, but any name will do.
+///
+/// # Errors
+/// [`DecodeError`] if a node would refuse it.
+pub fn check_server_event(event: &JsonData, limits: &Limits) -> Result<(), DecodeError> {
+    check_data(event, limits)?;
+    check_event_name(event, limits).map(drop)
+}
+
 /// Finds the name of an event. A number as a name is given as its JSON text.
-pub(crate) fn check_event_name<'a>(
-    event: &'a JsonData,
-    limits: &Limits,
-) -> Result<Cow<'a, str>, DecodeError> {
+fn check_event_name<'a>(event: &'a JsonData, limits: &Limits) -> Result<Cow<'a, str>, DecodeError> {
     let name = json::elements(&event.text).next().ok_or(DecodeError::NoEventName)?;
     let max = limits.packet.name_bytes_max;
     // No escape is longer than six bytes.

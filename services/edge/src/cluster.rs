@@ -9,8 +9,12 @@ use std::time::Duration;
 use adapter::adapter::Adapter;
 use adapter::cluster::requests::{RequestEnd, RequestEvent};
 use cluster_proto::broadcast::{BroadcastFlags, BroadcastOptions, Selector};
+use cluster_proto::error::DecodeError;
 use cluster_proto::identity::{NodeId, RequestId};
-use cluster_proto::message::{ClusterMessage, JsonData, Operation, Reply, SocketUpdate};
+use cluster_proto::limits::Limits;
+use cluster_proto::message::{
+    ClusterMessage, JsonData, Operation, Reply, SocketUpdate, check_event, check_server_event,
+};
 use cluster_proto::response::{Answer, ClusterResponse, RemoteSocket};
 use socketio_proto::namespace::NamespacePath;
 use tokio::sync::oneshot;
@@ -34,6 +38,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct Cluster {
     adapter: Adapter,
     local: Arc<LocalShards>,
+    limits: Limits,
 }
 
 /// Who has not answered, or not in full.
@@ -55,6 +60,11 @@ impl Missing {
         *self == Missing::default()
     }
 }
+
+/// An event that was sent to nobody, since the other nodes would refuse it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this event cannot be sent: {0}")]
+pub struct InvalidEvent(#[from] DecodeError);
 
 /// What came of an operation on sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,9 +116,9 @@ pub struct ServerAnswers {
 }
 
 impl Cluster {
-    /// The sockets of this node's shards and of all that the adapter reaches.
-    pub fn new(adapter: Adapter, local: Arc<LocalShards>) -> Cluster {
-        Cluster { adapter, local }
+    /// The sockets of this node's shards and of all that the adapter reaches; events are held to `limits`.
+    pub fn new(adapter: Adapter, local: Arc<LocalShards>, limits: Limits) -> Cluster {
+        Cluster { adapter, local, limits }
     }
 
     /// The link to the other nodes.
@@ -117,8 +127,17 @@ impl Cluster {
     }
 
     /// Sends an event to the sockets that `selector` means: `args` is the array of its name and arguments.
-    pub fn emit(&self, namespace: &NamespacePath, selector: Selector, args: Args, flags: BroadcastFlags) {
-        let event = JsonData::from(args);
+    ///
+    /// # Errors
+    /// [`InvalidEvent`] if clients or other nodes could not take it.
+    pub fn emit(
+        &self,
+        namespace: &NamespacePath,
+        selector: Selector,
+        args: Args,
+        flags: BroadcastFlags,
+    ) -> Result<(), InvalidEvent> {
+        let event = self.checked(args)?;
         let packet = OutPacket {
             packet_type: PacketType::Event,
             ack_id: None,
@@ -136,19 +155,23 @@ impl Cluster {
             // What the broker does not take stays on this node, and is counted by the adapter.
             let _ = self.adapter.publish(message(namespace, Operation::Broadcast { event, options }));
         }
+        Ok(())
     }
 
     /// As [`Cluster::emit`], and waits for the ack of each socket, at most for `timeout`.
+    ///
+    /// # Errors
+    /// [`InvalidEvent`], as [`Cluster::emit`].
     pub async fn emit_with_ack(
         &self,
         namespace: &NamespacePath,
         selector: Selector,
         args: Args,
         timeout: Duration,
-    ) -> Acks {
+    ) -> Result<Acks, InvalidEvent> {
+        let event = self.checked(args)?;
         let timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let flags = BroadcastFlags { timeout_ms, ..BroadcastFlags::default() };
-        let event = JsonData::from(args);
         let options = BroadcastOptions { selector, flags };
         let heard = self
             .ask(namespace, timeout, |request| Operation::BroadcastWithAck { request, event, options })
@@ -172,7 +195,7 @@ impl Cluster {
         }
         acks.silent = silent.into_iter().collect();
         acks.silent_count = heard.end.missing_acks.saturating_add(local_count);
-        acks
+        Ok(acks)
     }
 
     /// Puts sockets into rooms. Done when whatever is sent to the rooms from then on reaches them.
@@ -214,15 +237,29 @@ impl Cluster {
     }
 
     /// Hands an event to the applications of all other nodes: `args` is the array of its name and arguments.
-    pub fn server_emit(&self, namespace: &NamespacePath, args: Args) {
-        let operation = Operation::ServerSideEmit { request: None, event: args.into() };
+    ///
+    /// # Errors
+    /// [`InvalidEvent`] if other nodes could not take it.
+    pub fn server_emit(&self, namespace: &NamespacePath, args: Args) -> Result<(), InvalidEvent> {
+        let event = args.into();
+        check_server_event(&event, &self.limits)?;
+        let operation = Operation::ServerSideEmit { request: None, event };
         // As with broadcasts: what the broker does not take is counted.
         let _ = self.adapter.publish(message(namespace.clone(), operation));
+        Ok(())
     }
 
     /// As [`Cluster::server_emit`], and waits for their answers.
-    pub async fn server_emit_with_ack(&self, namespace: &NamespacePath, args: Args) -> ServerAnswers {
+    ///
+    /// # Errors
+    /// [`InvalidEvent`], as [`Cluster::server_emit`].
+    pub async fn server_emit_with_ack(
+        &self,
+        namespace: &NamespacePath,
+        args: Args,
+    ) -> Result<ServerAnswers, InvalidEvent> {
         let event = args.into();
+        check_server_event(&event, &self.limits)?;
         let make = |request| Operation::ServerSideEmit { request: Some(request), event };
         let question = Question::new(0);
         let heard = self.ask_others(namespace, TIMEOUT, make(self.adapter.request_id()), question).await;
@@ -230,7 +267,13 @@ impl Cluster {
             let Answer::ServerSideEmit(answer) = answer else { return None };
             answer
         });
-        ServerAnswers { answers: answers.collect(), missing: heard.missing }
+        Ok(ServerAnswers { answers: answers.collect(), missing: heard.missing })
+    }
+
+    fn checked(&self, args: Args) -> Result<JsonData, InvalidEvent> {
+        let event = args.into();
+        check_event(&event, &self.limits)?;
+        Ok(event)
     }
 
     async fn operate(&self, namespace: &NamespacePath, make: impl FnOnce(Reply) -> Operation) -> Done {

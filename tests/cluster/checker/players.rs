@@ -218,7 +218,8 @@ async fn application(game: Arc<Game>, node: usize) -> Publisher {
         let args = Args::text(event(node, sent.len(), &message, is_last).to_string());
         let selector = Selector { rooms, except };
         let flags = BroadcastFlags::default();
-        game.applications[node].emit(&path(NAMESPACES[namespace]), selector, args, flags);
+        let emitted = game.applications[node].emit(&path(NAMESPACES[namespace]), selector, args, flags);
+        emitted.expect("a valid event");
         sent.push(message);
         if is_last {
             return Publisher { namespace, sent };

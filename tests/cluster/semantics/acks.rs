@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 
 async fn ask(node: &Node, selector: Selector, timeout: Duration) -> Acks {
-    node.cluster.emit_with_ack(&path("/"), selector, Args::text(r#"["question",1]"#), timeout).await
+    let args = Args::text(r#"["question",1]"#);
+    node.cluster.emit_with_ack(&path("/"), selector, args, timeout).await.expect("a valid event")
 }
 
 /// The client is asked, and answers with its name.
@@ -122,6 +123,7 @@ pub(super) async fn several_questions_at_once(nodes: &Nodes) {
     };
     let (answers, ()) = tokio::join!(asking, answering);
     for (number, acks) in answers.into_iter().enumerate() {
+        let acks = acks.expect("a valid event");
         assert_eq!((acks.acks.len(), acks.silent_count, acks.missing.is_nobody()), (crowd.len(), 0, true));
         for ack in acks.acks {
             let args: Value = serde_json::from_str(&ack.args.text).expect("JSON");
@@ -141,7 +143,7 @@ pub(super) async fn nobody_is_asked(nodes: &Nodes) {
         let nowhere = path("/nowhere");
         let args = Args::text(r#"["question"]"#);
         let acks = node.cluster.emit_with_ack(&nowhere, rooms([]), args, PATIENCE).await;
-        assert_eq!(acks, Acks::default());
+        assert_eq!(acks, Ok(Acks::default()));
     }
 }
 

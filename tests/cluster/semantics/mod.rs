@@ -37,7 +37,7 @@ macro_rules! cases {
 
 cases! {
     rooms: everybody one_room several_rooms without_the_sender except_rooms_and_sockets only_local
-        volatile order_of_one_publisher nobody;
+        volatile order_of_one_publisher nobody what_cannot_be_sent;
     membership: joins_and_leaves joins_at_connect the_last_one_leaves a_join_is_heard_at_once
         members_that_disconnect;
     names: strange_rooms sid_shaped_rooms sockets_by_name sockets_of_several_nodes old_names;

@@ -1,10 +1,17 @@
 //! Who gets a broadcast, and who does not.
 
+use std::time::Duration;
+
+use cluster_proto::broadcast::BroadcastFlags;
+use edge::upstream::Args;
 use serde_json::json;
 
 use crate::client::link::Via;
 use crate::client::{Client, Kind};
-use crate::nodes::{Nodes, except, hear_all, to};
+use crate::nodes::{Nodes, except, hear_all, path, rooms, to};
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
 
 /// One client of each node publishes in turn; the numbers of these clients.
 fn publishers(nodes: &Nodes, crowd: &[Client]) -> Vec<usize> {
@@ -213,6 +220,38 @@ pub(super) async fn nobody(nodes: &Nodes) {
             to(&[], "mark"),
         ]);
         crowd[publisher].act(actions).await;
+        assert!(hear_all(&mut crowd, "mark").await.iter().all(Vec::is_empty));
+    }
+}
+
+/// What other nodes would refuse is sent to nobody, neither here nor there.
+pub(super) async fn what_cannot_be_sent(nodes: &Nodes) {
+    let mut crowd = nodes.crowd("/").await;
+    let binary = |text: &str| Args { binary: true, ..Args::text(text) };
+    let deep = format!("[\"never\",{}{}]", "[".repeat(200), "]".repeat(200));
+    let large = json!(["never", "x".repeat(4_000_000)]).to_string();
+    let nameless = ["", "[]", "{}", "[null]", "[\"never\"", "never", "[\"never\"]]"].map(Args::text);
+    let others = [binary(r#"["never",{"_placeholder":true,"num":0}]"#), Args::text(deep), Args::text(large)];
+    let reserved =
+        ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
+            .map(|name| Args::text(json!([name]).to_string()));
+    for node in &nodes.0 {
+        let (cluster, root) = (&node.cluster, path("/"));
+        for args in nameless.iter().chain(&others) {
+            let emitted = cluster.emit(&root, rooms([]), args.clone(), BroadcastFlags::default());
+            emitted.expect_err(&args.data);
+            cluster.emit_with_ack(&root, rooms([]), args.clone(), LONG).await.expect_err(&args.data);
+            cluster.server_emit(&root, args.clone()).expect_err(&args.data);
+            cluster.server_emit_with_ack(&root, args.clone()).await.expect_err(&args.data);
+        }
+        // Only to clients these names mean something.
+        for args in &reserved {
+            let emitted = cluster.emit(&root, rooms([]), args.clone(), BroadcastFlags::default());
+            emitted.expect_err(&args.data);
+            cluster.emit_with_ack(&root, rooms([]), args.clone(), LONG).await.expect_err(&args.data);
+            cluster.server_emit(&root, args.clone()).expect("any name");
+        }
+        node.emit("/", rooms([]), "mark");
         assert!(hear_all(&mut crowd, "mark").await.iter().all(Vec::is_empty));
     }
 }

@@ -18,7 +18,8 @@ pub(super) async fn events_reach_each_other_node_once(nodes: &Nodes) {
             let event = format!("hello {namespace} from {}", sender.id());
             let end = format!("end {namespace} from {}", sender.id());
             for text in [&event, &end] {
-                sender.cluster.server_emit(&path(namespace), Args::text(format!(r#"["{text}",{{"a":1}}]"#)));
+                let args = Args::text(format!(r#"["{text}",{{"a":1}}]"#));
+                sender.cluster.server_emit(&path(namespace), args).expect("a valid event");
             }
             for other in nodes.0.iter().filter(|other| other.id() != sender.id()) {
                 until(&end, || !heard(other, &end).is_empty()).await;
@@ -39,7 +40,7 @@ pub(super) async fn answers(nodes: &Nodes) {
         let ask = async |event: &str| {
             let text = format!(r#"["{event}",2]"#);
             let asked = sender.cluster.server_emit_with_ack(&root, Args::text(text.clone()));
-            let answers = soon("the answers", asked).await;
+            let answers = soon("the answers", asked).await.expect("a valid event");
             assert!(answers.missing.is_nobody(), "{answers:?}");
             (answers.answers, text)
         };

@@ -36,7 +36,7 @@ use crate::limits::Limits;
 use crate::listing::{self, Filter, Listing};
 use crate::message::{
     Change, ClusterMessage, JsonData, Operation, Reply, SocketUpdate, check_data, check_event,
-    check_event_name,
+    check_server_event,
 };
 use crate::response::{Answer, ClusterResponse, RemoteSocket};
 
@@ -153,8 +153,8 @@ fn operation(body: &mut Body<'_>, limits: &Limits) -> Result<Operation, DecodeEr
             rooms: rooms(&body.rooms, limits.rooms_max, limits)?,
         }),
         "server_emit" => {
-            let event = data(body, limits)?;
-            check_event_name(&event, limits)?;
+            let event = taken_data(body)?;
+            check_server_event(&event, limits)?;
             Ok(Operation::ServerSideEmit { request: request(body)?, event })
         }
         kind => Err(DecodeError::UnknownType { kind: kind.chars().take(KIND_CHARS_MAX).collect() }),

@@ -252,7 +252,7 @@ impl Edge {
             starting,
             begin: Box::new(move |adapter| {
                 local.set_node(adapter.node());
-                let cluster = Cluster::new(adapter.clone(), local);
+                let cluster = Cluster::new(adapter.clone(), local, identity.limits);
                 let for_shards = cluster.clone();
                 let app = move |context: AppContext<SocketIo>| {
                     SocketIo::new(context, upstream(for_shards.clone()), for_shards.adapter().clone())

@@ -11,9 +11,7 @@ use crate::broadcast::{BroadcastOptions, Selector};
 use crate::error::{DecodeError, EncodeError};
 use crate::identity::{NodeUid, RequestId};
 use crate::limits::Limits;
-use crate::message::{
-    Change, ClusterMessage, JsonData, Operation, Reply, SocketUpdate, check_data, check_event_name,
-};
+use crate::message::{Change, ClusterMessage, JsonData, Operation, Reply, SocketUpdate, check_server_event};
 
 /// Keys that requests have; all others are passed over.
 const KEYS: [&str; 16] = [
@@ -128,8 +126,7 @@ fn server_side_emit(fields: &mut Fields<'_>, limits: &Limits) -> Result<Operatio
     let request = fields.request()?;
     let data = fields.take("data").ok_or(DecodeError::InvalidField { field: "data" })?;
     let event = data.into_data();
-    check_data(&event, limits)?;
-    check_event_name(&event, limits)?;
+    check_server_event(&event, limits)?;
     Ok(Operation::ServerSideEmit { request, event })
 }
 

@@ -42,6 +42,10 @@ fn wish(cluster: &Cluster, namespace: &str, name: &str, event: &Packet<'_>) -> O
     let mut elements = json::elements(&event.data).skip(1);
     let first = elements.next().unwrap_or("null");
     let second = elements.next();
+    // An argument that is not passed on may be the one with the binary values.
+    if elements.next().is_some() || (name == "server_emit" && second.is_some()) {
+        return None;
+    }
     let rooms = move || rooms(second?);
     let args = |name: &str, data: &str| Args {
         data: format!("[{},{data}]", super::quoted(name)),
@@ -51,7 +55,9 @@ fn wish(cluster: &Cluster, namespace: &str, name: &str, event: &Packet<'_>) -> O
     if name == "server_emit" {
         let args = args("server_event", first);
         return Some(Box::pin(async move {
-            let heard = cluster.server_emit_with_ack(&path, args).await;
+            let Ok(heard) = cluster.server_emit_with_ack(&path, args).await else {
+                return Value::Bool(false);
+            };
             let answers: Vec<Value> =
                 heard.answers.iter().filter_map(|answer| serde_json::from_str(answer).ok()).collect();
             json!({"answers": answers, "missing": missing(&heard.missing)})
@@ -79,6 +85,7 @@ fn wish(cluster: &Cluster, namespace: &str, name: &str, event: &Packet<'_>) -> O
             let args = args("msg", second.unwrap_or("null"));
             Box::pin(async move {
                 let heard = cluster.emit_with_ack(&path, selector, args, ACK_TIMEOUT).await;
+                let Ok(heard) = heard else { return Value::Bool(false) };
                 let of = |args: &JsonData| serde_json::from_str(&args.text).unwrap_or(Value::Null);
                 let acks: Vec<Value> =
                     heard.acks.iter().map(|ack| json!({"sid": ack.sid, "args": of(&ack.args)})).collect();

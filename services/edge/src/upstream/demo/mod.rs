@@ -130,6 +130,10 @@ fn broadcast(event: &Packet<'_>) -> Reply {
         None => return Reply::ack(Args::text("[false]")),
     };
     let payload = elements.next().unwrap_or("null");
+    // An argument that is not passed on may be the one with the binary values.
+    if elements.next().is_some() {
+        return Reply::ack(Args::text("[false]"));
+    }
     let args = Args {
         data: format!("[\"msg\",{payload}]"),
         attachments: event.attachments.clone(),
