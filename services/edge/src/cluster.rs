@@ -348,6 +348,8 @@ struct Waiting {
     local_left: u64,
     /// Whether those are acks: who is asked may keep silent.
     local_acks: bool,
+    /// Whether the time for acks is over.
+    is_late: bool,
     others_done: bool,
     done: Option<oneshot::Sender<()>>,
 }
@@ -374,7 +376,7 @@ impl Question {
         self.change(|waiting| {
             if let Answer::ClientCount { count, .. } = &answer {
                 // Its acks come behind it.
-                waiting.local_left = *count;
+                waiting.local_left = if waiting.is_late { 0 } else { *count };
                 waiting.local_acks = true;
             } else if !matches!(answer, Answer::Sockets { more: true, .. }) {
                 waiting.local_left = waiting.local_left.saturating_sub(1);
@@ -401,6 +403,7 @@ impl Question {
         if tokio::time::timeout(timeout, &mut done).await.is_err() {
             // Clients that are silent until now count as silent; nodes may still be on their way.
             self.change(|waiting| {
+                waiting.is_late = true;
                 if waiting.local_acks {
                     waiting.local_left = 0;
                 }

@@ -93,13 +93,12 @@ impl Engine {
 
     fn handle_delivery(&mut self, now: Instant, delivery: &Delivery) {
         let metrics = self.handle.metrics.clone();
+        let incoming = (!self.concerns_nobody(delivery)).then(|| self.handle.wire.decode(delivery));
+        // Not before it is known what it is: who reads the numbers in between finds that they add up.
         metrics.received.add(1);
         metrics.received_bytes.add(delivery.body.len() as u64);
-        if self.concerns_nobody(delivery) {
-            metrics.passed_over.add(1);
-            return;
-        }
-        match self.handle.wire.decode(delivery) {
+        let Some(incoming) = incoming else { return metrics.passed_over.add(1) };
+        match incoming {
             Ok(Some(Incoming::Message(message))) if self.is_own(&message) => metrics.echoes.add(1),
             Ok(Some(Incoming::Message(message))) => self.handle_message(now, message),
             Ok(Some(Incoming::Response(response))) => {

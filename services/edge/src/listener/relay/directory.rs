@@ -6,7 +6,7 @@
 //! many they are, a few questions a second.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use adapter::adapter::Adapter;
@@ -49,9 +49,13 @@ impl Directory {
         if self.adapter.is_alone() {
             return None;
         }
-        let Search::Wait { until, solicit_in } = self.strangers().ask(Instant::now(), node) else {
-            return None;
+        let search = {
+            let (now, mut strangers) = (Instant::now(), self.strangers());
+            // It may have gone this moment.
+            strangers.see(now, &self.adapter.nodes());
+            strangers.ask(now, node)
         };
+        let Search::Wait { until, solicit_in } = search else { return None };
         metrics.relay_lookups.add(1);
         let mut nodes = self.adapter.watch_nodes();
         let appears = async {
@@ -72,17 +76,17 @@ impl Directory {
     /// Remembers who has gone, so that nobody looks for them; for as long as the adapter lives.
     pub(in crate::listener) async fn watch(&self) {
         let mut nodes = self.adapter.watch_nodes();
-        let mut before = nodes.borrow_and_update().clone();
-        while nodes.changed().await.is_ok() {
-            let after = nodes.borrow_and_update().clone();
-            let gone = before.iter().filter(|peer| find(&after, peer.node).is_none());
-            let now = Instant::now();
-            let mut strangers = self.strangers();
-            gone.for_each(|peer| strangers.note_gone(now, peer.node));
-            drop(strangers);
-            before = after;
+        loop {
+            {
+                // Read under the lock, so that nobody sees an older list after a newer one.
+                let mut strangers = self.strangers();
+                let alive = nodes.borrow_and_update().clone();
+                strangers.see(Instant::now(), &alive);
+            }
+            if nodes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
-        std::future::pending().await
     }
 
     fn strangers(&self) -> MutexGuard<'_, Strangers> {
@@ -101,6 +105,8 @@ fn find(nodes: &[Peer], node: NodeId) -> Option<Option<String>> {
 #[derive(Debug)]
 struct Strangers {
     lookup_max: Duration,
+    /// The nodes that were alive when somebody looked last.
+    alive: Arc<[Peer]>,
     known: HashMap<NodeId, Stranger>,
     /// Oldest first.
     order: VecDeque<NodeId>,
@@ -127,7 +133,8 @@ enum Search {
 
 impl Strangers {
     fn new(lookup_max: Duration) -> Strangers {
-        Strangers { lookup_max, known: HashMap::new(), order: VecDeque::new(), solicited: None }
+        let (known, order) = (HashMap::new(), VecDeque::new());
+        Strangers { lookup_max, alive: Arc::default(), known, order, solicited: None }
     }
 
     fn ask(&mut self, now: Instant, node: NodeId) -> Search {
@@ -154,8 +161,12 @@ impl Strangers {
         Some(next.saturating_duration_since(now))
     }
 
-    fn note_gone(&mut self, now: Instant, node: NodeId) {
-        self.remember(node, Stranger::Gone(now));
+    /// Remembers who has gone since the last look.
+    fn see(&mut self, now: Instant, alive: &Arc<[Peer]>) {
+        let before = std::mem::replace(&mut self.alive, alive.clone());
+        for peer in before.iter().filter(|peer| find(alive, peer.node).is_none()) {
+            self.remember(peer.node, Stranger::Gone(now));
+        }
     }
 
     fn remember(&mut self, node: NodeId, stranger: Stranger) {
@@ -173,6 +184,8 @@ impl Strangers {
 
 #[cfg(test)]
 mod tests {
+    use cluster_proto::heartbeat::{NodeStatus, Role};
+
     use super::*;
 
     const LOOKUP_MAX: Duration = Duration::from_millis(500);
@@ -180,6 +193,11 @@ mod tests {
     fn node(number: u16) -> NodeId {
         let [a, b] = number.to_be_bytes();
         NodeId::from_bytes([0, a, b])
+    }
+
+    fn peer(number: u16) -> Peer {
+        let (role, status) = (Role::Edge, NodeStatus::Serving);
+        Peer { node: node(number), incarnation: 1, role, status, address: None }
     }
 
     fn wait(until: Instant, solicit_in: Option<u64>) -> Search {
@@ -200,7 +218,8 @@ mod tests {
     #[test]
     fn who_has_gone_is_not_looked_for() {
         let (mut strangers, start) = (Strangers::new(LOOKUP_MAX), Instant::now());
-        strangers.note_gone(start, node(1));
+        strangers.see(start, &[peer(1), peer(2)].into());
+        strangers.see(start, &[peer(2)].into());
         assert_eq!(strangers.ask(start, node(1)), Search::Nobody);
         assert!(matches!(strangers.ask(start + GONE, node(1)), Search::Wait { .. }));
     }
