@@ -50,9 +50,9 @@ fn events_are_sent_and_seen() {
     other.line_starting("one", PATIENCE);
 
     // `listen` acknowledges nothing, so the answer is not whole.
-    let (code, lines) = ended(&running, &["emit", "question", "--room", "blue", "--ack=200"]);
+    let (code, lines) = ended(&running, &["emit", "question", "--room", "blue", "--ack=1500"]);
     assert_eq!((code, lines), (3, format!("{sid} did not answer\n")));
-    let (code, answer) = ended(&running, &["emit", "question", "--room", "blue", "--ack=200", "--json"]);
+    let (code, answer) = ended(&running, &["emit", "question", "--room", "blue", "--ack=1500", "--json"]);
     let answer: Value = serde_json::from_str(&answer).unwrap();
     assert_eq!((code, &answer["missing"], &answer["timed_out"]), (3, &json!([sid]), &json!(true)));
 

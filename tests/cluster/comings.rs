@@ -69,7 +69,7 @@ async fn a_node_goes(nodes: &mut Nodes, few: &mut [Client]) {
         assert_eq!(few[0].names_until("mark").await, ["one of two", "room"]);
         assert_eq!(few[1].names_until("mark").await, ["room"]);
     }
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// Who has asked learns who is missing, as soon as it is clear that no answer comes.

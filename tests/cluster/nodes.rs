@@ -74,6 +74,18 @@ impl Drop for Nodes {
     }
 }
 
+/// How many messages a link has received that were no heartbeats.
+pub(crate) fn beside_heartbeats(metrics: &Metrics) -> u64 {
+    loop {
+        let heartbeats = metrics.heartbeats.get();
+        let received = metrics.received.get();
+        // Between the two looks there was none.
+        if heartbeats == metrics.heartbeats.get() {
+            return received - heartbeats;
+        }
+    }
+}
+
 /// A selector of rooms.
 pub(crate) fn rooms<const N: usize>(rooms: [&str; N]) -> Selector {
     Selector { rooms: rooms.map(str::to_owned).to_vec(), except: Vec::new() }

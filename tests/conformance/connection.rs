@@ -88,25 +88,25 @@ async fn query_of_a_namespace_is_part_of_its_name() {
 async fn connect_timeout_counts_from_the_opening() {
     let server = Server::socketio(&["edge.connect_timeout_ms=300"]);
     for first in [None, Some("40/nope,")] {
+        let since = Instant::now();
         let mut socket = server.websocket("EIO=4").await;
         socket.open_packet().await;
-        let since = Instant::now();
         if let Some(first) = first {
             socket.send(first).await;
         }
         assert_eq!(socket.closed().await, None);
         let elapsed = since.elapsed();
-        assert!(elapsed > Duration::from_millis(250) && elapsed < Duration::from_millis(2000), "{elapsed:?}");
+        assert!((300..5300).contains(&elapsed.as_millis()), "{elapsed:?}");
     }
 }
 
 #[tokio::test]
 async fn joined_session_outlives_the_connect_timeout_even_after_leaving() {
-    let server = Server::socketio(&["edge.connect_timeout_ms=150"]);
+    let server = Server::socketio(&["edge.connect_timeout_ms=1000"]);
     let (mut stays, _) = server.socket().await;
     let (mut left, _) = server.socket().await;
     left.send("41").await;
-    not_within(Duration::from_millis(400), "a joined session is closed", stays.message()).await;
+    not_within(Duration::from_millis(1500), "a joined session is closed", stays.message()).await;
     left.join("/").await;
 }
 

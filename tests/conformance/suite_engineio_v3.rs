@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::wire::{Request, SUITE, Server, soon};
+use crate::wire::{HASTY, Request, SUITE, Server, soon};
 
 fn server() -> Server {
     Server::engineio(SUITE)
@@ -33,7 +33,7 @@ async fn check_websocket_refused(query: &str) {
 
 #[tokio::test]
 async fn polling_opens_a_session() {
-    let server = server();
+    let server = Server::engineio(HASTY);
     check_open(&server.polling("EIO=3").await.open, &["websocket"]);
 }
 
@@ -53,7 +53,7 @@ async fn polling_refuses_an_invalid_method() {
 
 #[tokio::test]
 async fn websocket_opens_a_session() {
-    let server = server();
+    let server = Server::engineio(HASTY);
     check_open(&server.websocket("EIO=3").await.open_packet().await, &[]);
 }
 
@@ -151,7 +151,7 @@ async fn polling_exchanges_heartbeats() {
 
 #[tokio::test]
 async fn polling_closes_when_no_ping_comes() {
-    let server = server();
+    let server = Server::engineio(HASTY);
     let session = server.polling("EIO=3").await;
     // The protocol's own deadline, interval plus timeout: it began before the handshake was answered.
     tokio::time::sleep(Duration::from_millis(300 + 200)).await;
@@ -171,7 +171,7 @@ async fn websocket_exchanges_heartbeats() {
 
 #[tokio::test]
 async fn websocket_closes_when_no_ping_comes() {
-    let server = server();
+    let server = Server::engineio(HASTY);
     assert_eq!(server.websocket("EIO=3").await.closed().await, None);
 }
 
@@ -187,7 +187,7 @@ async fn polling_close_packet_ends_the_session_and_the_parked_poll() {
 
 #[tokio::test]
 async fn websocket_close_packet_is_followed_by_a_close() {
-    let server = server();
+    let server = Server::engineio(HASTY);
     let mut socket = server.websocket("EIO=3").await;
     socket.open_packet().await;
     socket.send("1").await;

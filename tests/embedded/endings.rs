@@ -93,7 +93,7 @@ async fn a_session_that_is_closed_by_the_application() {
 
 #[tokio::test]
 async fn a_client_that_misses_its_heartbeat() {
-    let short = |edge: &mut EdgeConfig| (edge.ping_interval_ms, edge.ping_timeout_ms) = (100, 100);
+    let short = |edge: &mut EdgeConfig| (edge.ping_interval_ms, edge.ping_timeout_ms) = (500, 500);
     check(short, "ping timeout", async |mut client| {
         assert_eq!(client.rest().await, (vec!["2".to_owned()], Next::Closed(None)));
     })
@@ -217,7 +217,7 @@ async fn a_polling_client_that_sends_no_engine_packet() {
 
 #[tokio::test]
 async fn a_polling_client_that_stays_away() {
-    let server = Server::start(|edge| (edge.ping_interval_ms, edge.ping_timeout_ms) = (100, 100));
+    let server = Server::start(|edge| (edge.ping_interval_ms, edge.ping_timeout_ms) = (500, 500));
     let session = server.polling().await;
     let id = session.join().await;
     check_heard(&server, &[format!("/ {id} ping timeout")]).await;

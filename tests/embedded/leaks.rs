@@ -7,7 +7,7 @@ use crate::harness::{Client, Next, Options, Server, until};
 
 #[tokio::test]
 async fn a_websocket_that_never_takes_over_leaves_nothing() {
-    let server = Server::start(|edge| edge.upgrade_timeout_ms = 50);
+    let server = Server::start(|edge| edge.upgrade_timeout_ms = 1_000);
     let mut candidates = Vec::new();
     for probes in [false, true].into_iter().cycle().take(20) {
         let session = server.polling().await;
@@ -45,7 +45,7 @@ async fn clients_that_are_reset_during_broadcasts_leave_nothing() {
 #[tokio::test]
 async fn a_poll_response_that_nobody_reads_does_not_stay() {
     let server = Server::start(|edge| {
-        edge.limits.http_body_timeout_ms = 200;
+        edge.limits.http_body_timeout_ms = 2_000;
         edge.limits.outbox_bytes_max = 64 << 20;
         edge.limits.outbox_stalled_bytes_max = 64 << 20;
         edge.http_compression_bytes_min = 0;
@@ -57,9 +57,11 @@ async fn a_poll_response_that_nobody_reads_does_not_stay() {
     for _ in 0..16 {
         session.act(json!([{"emit": [filler]}])).await;
     }
+    let before = server.metric("jackfield_http_requests_total");
     let mut stream = crate::harness::stream::connect(server.address, [127, 0, 0, 1].into(), Some(4096)).await;
     let request = format!("GET /socket.io/?{} HTTP/1.1\r\nHost: x\r\n\r\n", session.query);
     stream.write_all(request.as_bytes()).await.expect("the edge reads");
+    server.until("jackfield_http_requests_total", before + 1).await;
     until("the response is given up", || server.metric("jackfield_connections") == 0).await;
 }
 

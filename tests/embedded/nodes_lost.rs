@@ -15,8 +15,6 @@ use crate::harness::{Client, Next, Options, Polling, Server, soon};
 use system_tests::stream::{connect, read_head};
 
 const UNKNOWN: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
-/// What counts as at once, on a busy machine. A node that is looked for takes longer.
-const AT_ONCE: Duration = Duration::from_millis(400);
 
 /// Begins a POST of a session at some edge: head, and as much of the body.
 async fn begin_post(at: &Server, session: &Polling, framing: &str, body: &str) -> TcpStream {
@@ -149,12 +147,10 @@ async fn an_edge_that_closes_says_goodbye_to_clients_of_other_nodes() {
     parked.reply().await.expect(200, "1");
     client.expect_close(Some(1012)).await;
     assert_eq!(client.next().await, Next::End);
-    let since = Instant::now();
     there.get().await.expect(400, UNKNOWN);
-    assert!(since.elapsed() < AT_ONCE, "{:?}", since.elapsed());
     let reply = Client::try_open(other.address, &options).await.expect_err("no 101");
     assert_eq!((reply.status, &*reply.body), (400, "Session ID unknown"));
-    assert!(since.elapsed() < 2 * AT_ONCE, "{:?}", since.elapsed());
+    assert_eq!(other.metric("jackfield_relay_lookups_total"), 0, "nobody looks for a node that has gone");
     other.until_zero("jackfield_relays").await;
     other.until_zero("jackfield_relay_idle_connections").await;
 }
@@ -170,12 +166,10 @@ async fn a_node_that_was_never_heard_of_is_looked_for_once() {
     one.expect(400, UNKNOWN);
     two.expect(400, UNKNOWN);
     let took = since.elapsed();
-    assert!((Duration::from_millis(450)..Duration::from_millis(1500)).contains(&took), "{took:?}");
-    let since = Instant::now();
+    assert!((Duration::from_millis(450)..Duration::from_secs(5)).contains(&took), "{took:?}");
     for _ in 0..10 {
         Request::get(&query).send(other.address).await.expect(400, UNKNOWN);
     }
-    assert!(since.elapsed() < AT_ONCE, "{:?}", since.elapsed());
     assert_eq!(other.metric("jackfield_relay_lookups_total"), 2);
     assert_eq!(other.metric("jackfield_relayed_requests_total"), 0);
 }
@@ -185,9 +179,8 @@ async fn a_node_alone_looks_for_nobody() {
     let nodes = Nodes::new();
     let lonely = nodes.start(|_| {}).await;
     let query = format!("EIO=4&transport=polling&sid={}", sid_of(NodeId::from_bytes([1, 2, 3])));
-    let since = Instant::now();
     Request::get(&query).send(lonely.address).await.expect(400, UNKNOWN);
-    assert!(since.elapsed() < AT_ONCE, "{:?}", since.elapsed());
+    assert_eq!(lonely.metric("jackfield_relay_lookups_total"), 0);
 }
 
 #[tokio::test]

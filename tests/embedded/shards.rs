@@ -93,7 +93,7 @@ async fn a_full_inbox_pauses_the_publisher_and_loses_nothing() {
     server.until("jackfield_inbox_full_total", 1).await;
     // Reading has stopped: what the bystander gets is what fits, and one read more.
     let mut seen = 0;
-    while let Ok(text) = tokio::time::timeout(QUIET, bystander.text()).await {
+    while let Ok(text) = tokio::time::timeout(4 * QUIET, bystander.text()).await {
         assert!(text.starts_with(&format!("42[{seen},")), "{text:.40}");
         bystander.expect(&[&format!("42[{seen}]")]).await;
         seen += 1;

@@ -10,17 +10,14 @@ use crate::harness::{Client, DEADLINE, Next, Options, Server, until};
 /// An event of this size is sent again and again until something gives way.
 const EVENT_BYTES: usize = 50_000;
 
-/// Broadcasts to these rooms until the outboxes hold `bytes`, or with `None` until somebody is closed; how often.
+/// Broadcasts to these rooms until the outboxes hold `bytes`, if that is asked for, or somebody is closed; how often.
 /// With no rooms the sender gets its own, and must keep up.
 async fn flood(server: &Server, sender: &mut Client, rooms: &[&str], bytes: Option<u64>) -> usize {
     let filler = "x".repeat(EVENT_BYTES);
     let since = Instant::now();
     for sent in 0.. {
-        let enough = match bytes {
-            Some(bytes) => server.metric("jackfield_outbox_bytes") >= bytes,
-            None => server.metric("jackfield_slow_consumers_closed_total") > 0,
-        };
-        if enough {
+        let is_full = bytes.is_some_and(|bytes| server.metric("jackfield_outbox_bytes") >= bytes);
+        if is_full || server.metric("jackfield_slow_consumers_closed_total") > 0 {
             return sent;
         }
         assert!(since.elapsed() < DEADLINE, "after {sent} events");

@@ -16,7 +16,7 @@ use system_tests::brokers::{RedisServer, free_port, wait_until};
 use crate::http::{Reply, Request};
 use crate::{Cluster, WITHIN, cluster_config, config, emitter_on};
 
-const SOON: Duration = Duration::from_secs(3);
+pub(crate) const SOON: Duration = Duration::from_secs(3);
 
 /// Every call that needs the broker.
 fn calls(port: u16) -> Vec<(String, Request)> {
@@ -43,14 +43,14 @@ fn calls(port: u16) -> Vec<(String, Request)> {
     ]
 }
 
-/// Sends every call, all at a time: each is answered with 503 and a wait, soon.
-pub(crate) fn all_refused(port: u16, code: Option<&str>) {
+/// Sends every call, all at a time: each is answered with 503 and a wait.
+pub(crate) fn all_refused(port: u16, code: Option<&str>, within: Duration) {
     std::thread::scope(|scope| {
         for (name, request) in calls(port) {
             scope.spawn(move || {
                 let began = Instant::now();
                 let reply = request.send();
-                assert!(began.elapsed() < SOON, "{name} took {:?}", began.elapsed());
+                assert!(began.elapsed() < within, "{name} took {:?}", began.elapsed());
                 assert_eq!(reply.status, 503, "{name}: {reply:?}");
                 assert!(reply.header("retry-after").is_some(), "{name}");
                 let found = reply.json()["code"].as_str().unwrap().to_owned();
@@ -70,7 +70,7 @@ fn without_a_broker_every_call_is_refused_and_with_it_they_go_on() {
     let sid = cluster.edges[0].socket("/", &[]);
     cluster.bus.set_up(false);
     wait_until("a broker that is away", WITHIN, || emit(cluster.port()).status == 503);
-    all_refused(cluster.port(), Some("broker_unavailable"));
+    all_refused(cluster.port(), Some("broker_unavailable"), SOON);
     assert_eq!(cluster.get("/v1/info").status, 200);
     cluster.bus.set_up(true);
     wait_until("an edge that can hear again", WITHIN, || cluster.edges[0].adapter.status() == Status::Ready);
@@ -85,7 +85,7 @@ fn the_api_is_there_before_the_broker() {
     bus.set_up(false);
     let emitter = emitter_on(&bus, config());
     let port = emitter.local_addr().port();
-    all_refused(port, Some("broker_unavailable"));
+    all_refused(port, Some("broker_unavailable"), SOON);
     let info = Request::new(port, "GET", "/v1/info").send().json();
     assert_eq!((&info["broker"], &info["nodes"], info.get("node")), (&json!("starting"), &json!([]), None));
     bus.set_up(true);
@@ -93,7 +93,7 @@ fn the_api_is_there_before_the_broker() {
     // That there is no edge is no reason to say that the broker has an event.
     bus.set_up(false);
     wait_until("a broker that is away", WITHIN, || emit(port).status == 503);
-    all_refused(port, Some("broker_unavailable"));
+    all_refused(port, Some("broker_unavailable"), SOON);
     emitter.close(Duration::from_secs(1));
 }
 
@@ -109,7 +109,7 @@ fn on_redis(port: u16) -> Emitter {
 #[test]
 fn a_redis_that_was_never_there_is_no_reason_to_wait() {
     let emitter = on_redis(free_port());
-    all_refused(emitter.local_addr().port(), Some("broker_unavailable"));
+    all_refused(emitter.local_addr().port(), Some("broker_unavailable"), SOON);
     emitter.close(Duration::from_secs(1));
 }
 
@@ -120,13 +120,13 @@ fn a_redis_that_hangs_is_found_out_in_time() {
     let port = emitter.local_addr().port();
     wait_until("an emitter on Redis", WITHIN, || emit(port).status == 202);
     redis.freeze();
-    all_refused(port, None);
+    all_refused(port, None, SOON);
     let reply = emit(port);
     assert_eq!(reply.status, 503);
     redis.thaw();
     wait_until("a Redis that goes on", WITHIN, || emit(port).status == 202);
     redis.stop(true);
-    all_refused(port, None);
+    all_refused(port, None, SOON);
     redis.restart();
     wait_until("a Redis that is back", WITHIN, || emit(port).status == 202);
     emitter.close(Duration::from_secs(1));

@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use cluster_proto::message::JsonData;
 use system_tests::Program;
 use system_tests::tools::tests_dir;
 
@@ -16,7 +17,9 @@ const WITHIN: Duration = Duration::from_secs(150);
 /// bounded in bytes and that some are reserved cannot be said there.
 fn fuzz(filter: &[&str], not_checked: &str) {
     let cluster = Cluster::new(1);
-    cluster.edges[0].user_socket("/", &["r"], "u");
+    let sid = cluster.edges[0].user_socket("/", &["r"], "u");
+    // Schemathesis has no more patience than an emit may ask for.
+    cluster.edges[0].edit("/", &sid, |socket| socket.ack = Some(JsonData::text("[]")));
     let program = tests_dir().join(".cache/python-backends/bin/schemathesis");
     assert!(program.exists(), "{} is not there; `tests/run` installs it", program.display());
     let folder = Folder::new(&format!("fuzz-{}", cluster.port()));

@@ -138,9 +138,9 @@ fn keys_come_and_go_while_the_emitter_runs() {
 #[test]
 fn a_key_that_calls_too_often_is_told_to_wait() {
     let folder = Folder::new("rate");
-    let keys = [admin(), entry("slow", "s", &["*"], "rate_per_second = 2")].concat();
+    let keys = [admin(), entry("slow", "s", &["*"], "rate_per_second = 1")].concat();
     let cluster = cluster(&folder, &keys);
-    assert_eq!((emit(&cluster, "slow.s", "/").status, emit(&cluster, "slow.s", "/").status), (202, 202));
+    assert_eq!(emit(&cluster, "slow.s", "/").status, 202);
     let refused = emit(&cluster, "slow.s", "/");
     refused.problem(429, "rate_limited");
     assert_eq!(refused.header("retry-after"), Some("1"));
@@ -152,7 +152,7 @@ fn a_key_that_calls_too_often_is_told_to_wait() {
     let results = cluster.request("POST", "/v1/batch").key("slow.s").json(&batch).send().json();
     let statuses: Vec<&Value> =
         results["results"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
-    assert_eq!(statuses, [202, 202, 429, 429]);
+    assert_eq!(statuses, [202, 429, 429, 429]);
 }
 
 #[test]

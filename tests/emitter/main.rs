@@ -71,7 +71,7 @@ fn config() -> EmitterConfig {
     EmitterConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         threads: 1,
-        request_timeout_ms: 1_000,
+        request_timeout_ms: 2_000,
         keys_reload_ms: 50,
         ..EmitterConfig::default()
     }
@@ -156,8 +156,10 @@ impl Folder {
     }
 
     fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, content).expect("a file");
+        // At once: who reads it in between must not find half of it.
+        let (path, beside) = (self.0.join(name), self.0.join(format!("{name}.new")));
+        std::fs::write(&beside, content).expect("a file");
+        std::fs::rename(beside, &path).expect("a file in its place");
         path
     }
 }

@@ -82,7 +82,7 @@ fn answers_of_a_node_server_are_part_of_the_cluster() {
         assert_eq!(rest(&answer), nobody, "{answer}");
     }
     // Of a socket there that keeps silent nothing is known but that it is one.
-    let answer = ask(&stage, 0, "half", 1_000);
+    let answer = ask(&stage, 0, "half", 3_000);
     assert_eq!((answered(&answer).0, answered(&answer).1.len()), (ours.clone(), THEIRS - 1), "{answer}");
     assert_eq!(rest(&answer), [json!([]), json!(1), json!([]), json!(true)], "{answer}");
 
@@ -121,7 +121,7 @@ fn answers_of_a_node_server_are_part_of_the_cluster() {
 
     // One that says nothing is counted as one; one that is gone is not waited for.
     node.program.signal(Signal::STOP);
-    let answer = ask(&stage, 1, "ask", 1_000);
+    let answer = ask(&stage, 1, "ask", 3_000);
     assert_eq!(answered(&answer), (ours.clone(), BTreeSet::new()), "{answer}");
     assert_eq!(rest(&answer), [json!([]), json!(1), json!([]), json!(true)], "{answer}");
     drop(node);

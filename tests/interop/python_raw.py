@@ -125,7 +125,7 @@ def pings(url):
             app.close()
 
     app = websocket.WebSocketApp(url, on_pong=on_pong, on_error=lambda _, error: errors.append(error))
-    app.run_forever(ping_interval=0.5, ping_timeout=0.4, ping_payload="heartbeat")
+    app.run_forever(ping_interval=0.5, ping_payload="heartbeat")
     assert not errors, errors
     assert [bytes(pong) for pong in pongs] == [b"heartbeat"] * 2, pongs
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::brokers::free_port;
 use crate::program::Program;
 use crate::tools;
 
@@ -93,7 +94,8 @@ impl TestEdge {
     /// Starts the process and reads the addresses from its banner.
     fn spawn(&mut self, port: Option<u16>) {
         let own = self.own.as_mut().expect("only a server of our own is started");
-        let listen = format!("edge.listen=127.0.0.1:{}", port.unwrap_or(0));
+        // A port that the system chooses could be somebody else's while the server is down.
+        let listen = format!("edge.listen=127.0.0.1:{}", port.unwrap_or_else(free_port));
         let mut command = Command::new(&own.binary);
         command.args(&own.args).args(["--set", &listen]);
         let name = own.binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -147,9 +149,20 @@ impl TestEdge {
     /// # Panics
     /// When the server does not show it.
     pub fn metric(&self, name: &str) -> u64 {
+        let [value] = self.metrics([name]);
+        value
+    }
+
+    /// Numbers of one page, so that little can happen between them.
+    ///
+    /// # Panics
+    /// When the ops listener does not answer, or knows no such number.
+    pub fn metrics<const N: usize>(&self, names: [&str; N]) -> [u64; N] {
         let page = self.ops_page("/metrics").1;
-        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().expect("a number")
+        names.map(|name| {
+            let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            value.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().expect("a number")
+        })
     }
 
     /// A page of the ops listener: its HTTP status and its body.

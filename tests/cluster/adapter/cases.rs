@@ -8,6 +8,7 @@ use cluster_proto::message::{JsonData, Operation, Reply};
 use cluster_proto::response::Answer;
 
 use crate::adapter::node::{Cluster, TestNode, broadcast, message};
+use crate::nodes::beside_heartbeats;
 
 /// One case, on nodes of its own.
 type Case = fn(&Cluster);
@@ -239,7 +240,7 @@ fn the_silent_are_named(cluster: &Cluster) {
     b.joined("/", None);
     c.joined("/", None);
     b.ears.change(|heard| heard.sockets = Some(1));
-    let (answers, end) = a.ask(Duration::from_millis(300), |request| Operation::Rooms { request });
+    let (answers, end) = a.ask(Duration::from_millis(1_500), |request| Operation::Rooms { request });
     assert_eq!(
         (answers.len(), end.answered, end.missing),
         (1, vec![b.adapter.node()], vec![c.adapter.node()])
@@ -271,7 +272,7 @@ fn idle_nodes_hear_nothing(cluster: &Cluster) {
     assert_eq!(holder.join("/", Some("held")), JoinOutcome::Active);
     let beside = |node: &TestNode| {
         let metrics = node.adapter.metrics();
-        metrics.received.get() - metrics.heartbeats.get() - metrics.echoes.get()
+        beside_heartbeats(metrics) - metrics.echoes.get()
     };
     let before: Vec<u64> = idle.iter().map(beside).collect();
     for number in 0..500 {

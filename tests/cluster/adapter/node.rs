@@ -22,6 +22,9 @@ use socketio_proto::namespace::NamespacePath;
 /// Long for a machine that is busy with other tests; nothing waits so long when all is well.
 pub(crate) const WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a node may be silent.
+pub(crate) const DEAD_AFTER_MS: u64 = 6_000;
+
 /// Where nodes are started.
 pub(crate) struct Cluster {
     pub(crate) broker: BrokerConfig,
@@ -31,8 +34,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     fn new(broker: BrokerConfig, bus: Option<MemoryBus>) -> Self {
+        // A join waits for its subscription here, however busy the machine.
+        let broker = BrokerConfig { subscribe_timeout_ms: 10_000, ..broker };
         // After its broker's return a node may take two seconds to try again, and is not dead meanwhile.
-        let cluster = ClusterConfig { heartbeat_ms: 200, dead_after_ms: 3_000, ..ClusterConfig::default() };
+        let cluster =
+            ClusterConfig { heartbeat_ms: 200, dead_after_ms: DEAD_AFTER_MS, ..ClusterConfig::default() };
         Self { broker, cluster, bus }
     }
 

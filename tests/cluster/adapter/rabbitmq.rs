@@ -62,10 +62,14 @@ fn exchanges_are_apart(server: &RabbitmqServer) {
 /// A node that cannot be reached for a while loses messages at the broker, and is told so.
 fn an_overflow_is_a_gap(server: &RabbitmqServer) {
     let relay = Relay::start(server.port());
-    let a = Cluster::rabbitmq(&server.url()).edge();
-    let mut cluster = Cluster::rabbitmq(&format!("amqp://127.0.0.1:{}", relay.port()));
+    let patient = |url: &str| {
+        let mut cluster = Cluster::rabbitmq(url);
+        cluster.broker.timeout_ms = 10_000;
+        cluster
+    };
+    let a = patient(&server.url()).edge();
+    let mut cluster = patient(&format!("amqp://127.0.0.1:{}", relay.port()));
     cluster.broker.rabbitmq.queue_messages_max = 1_000;
-    cluster.broker.timeout_ms = 10_000;
     let b = cluster.edge();
     b.joined("/", None);
     relay.hold(true);

@@ -79,7 +79,7 @@ fn a_silent_node_server_is_counted() {
     system_tests::brokers::wait_until("the stranger subscribes", WITHIN, || {
         server.cli(&["pubsub", "numsub", "socket.io-request#/#"]).ends_with('3')
     });
-    let (answers, end) = a.ask(Duration::from_millis(300), rooms);
+    let (answers, end) = a.ask(Duration::from_millis(1_500), rooms);
     stranger.kill().unwrap();
     stranger.wait().unwrap();
     assert_eq!((answers.len(), end.missing.len(), end.missing_unnamed, end.timed_out), (1, 0, 1, true));

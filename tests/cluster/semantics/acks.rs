@@ -16,7 +16,7 @@ use crate::nodes::{Node, Nodes, except, path, rooms};
 /// Longer than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Where somebody keeps silent. The others answer far sooner.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(2);
 
 async fn ask(node: &Node, selector: Selector, timeout: Duration) -> Acks {
     let args = Args::text(r#"["question",1]"#);

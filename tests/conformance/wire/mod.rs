@@ -15,13 +15,18 @@ pub(crate) use websocket::{RawWebSocket, WebSocket};
 /// How long any single event may take. Far above what the server needs, for a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
 
-/// The settings that the published protocol suites ask for.
-pub(crate) const SUITE: &[&str] = &[
+/// The settings that the published protocol suites ask for, where time plays no part.
+pub(crate) const SUITE: &[&str] = &["edge.namespaces=/,/custom"];
+/// All that these suites ask for: silence is soon noticed.
+pub(crate) const HASTY: &[&str] = &[
     "edge.ping_interval_ms=300",
     "edge.ping_timeout_ms=200",
     "edge.connect_timeout_ms=1000",
     "edge.namespaces=/,/custom",
 ];
+/// Pings come as often, and have time to be answered on a busy machine.
+pub(crate) const PATIENT: &[&str] =
+    &["edge.ping_interval_ms=300", "edge.ping_timeout_ms=5000", "edge.namespaces=/,/custom"];
 
 /// Waits for `event`, and fails the test saying `what` did not happen.
 pub(crate) async fn soon<F: Future>(what: &str, event: F) -> F::Output {

@@ -32,16 +32,22 @@ const POLL: Duration = Duration::from_millis(20);
 /// Ports that tests give to servers: below those that the system gives to outgoing connections, of which some test has
 /// hundreds, so that none of them takes a port between the look and the start, or while a server is down.
 const PORTS: std::ops::Range<u32> = 10_000..32_000;
+/// Tests that run at a time share them, so that none takes a port that another is about to use.
+const SHARES: u32 = 16;
 /// Ports that one process tries before it meets those of the next one.
 const PORTS_PER_PROCESS: u32 = 64;
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    // The runner of the tests numbers the places in which they run.
+    let slot = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse().ok());
+    let share = (PORTS.end - PORTS.start) / SHARES;
+    let start = PORTS.start + share * (slot.unwrap_or_else(std::process::id) % SHARES);
     let first = std::process::id().wrapping_mul(PORTS_PER_PROCESS);
     loop {
         let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(PORTS.start + number % (PORTS.end - PORTS.start)).expect("a port");
+        let port = u16::try_from(start + number % share).expect("a port");
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }

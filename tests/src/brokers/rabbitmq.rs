@@ -224,18 +224,19 @@ impl RabbitmqCluster {
         self.0.iter().map(RabbitmqServer::url).collect()
     }
 
-    /// Kills the server that has the most connections; its port.
+    /// Kills the server that has the most connections; how many it had.
     ///
     /// # Panics
     /// When none has a connection.
-    pub fn stop_one_in_use(&mut self) -> u16 {
-        let connections = |server: &&mut RabbitmqServer| -> u32 {
+    pub fn stop_one_in_use(&mut self) -> u64 {
+        let connections = |server: &RabbitmqServer| -> u64 {
             let count = server.ctl(&["eval", "length(rabbit_networking:local_connections())."]);
             count.parse().unwrap_or_else(|_| panic!("a count of connections, not {count:?}"))
         };
-        let busiest = self.0.iter_mut().max_by_key(connections).expect("three servers");
-        assert!(connections(&busiest) > 0, "somebody is connected");
+        let counted = self.0.iter_mut().map(|server| (connections(server), server));
+        let (count, busiest) = counted.max_by_key(|(count, _)| *count).expect("three servers");
+        assert!(count > 0, "somebody is connected");
         busiest.stop(true);
-        busiest.port
+        count
     }
 }
