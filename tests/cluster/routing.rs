@@ -154,10 +154,27 @@ async fn single_sockets(bench: &mut Bench) {
     };
     let count = EVENTS / 2 + 1;
     assert_eq!(bench.during(publish).await, (only(holder, count as u64), heard_by(holder, count)));
-    // What stays on the node is published to nobody.
+    // What stays on the node is published to nobody, and its own part of a list is not either.
     let own = bench.clients[0].id.clone();
-    let publish = async |_: &Nodes, client: &mut Client| client.act(json!([to(&[&own], "own")])).await;
+    let publish = async |nodes: &Nodes, client: &mut Client| {
+        client.act(json!([to(&[&own], "own")])).await;
+        emit_and_wait(nodes, client, &[&own]).await;
+    };
     assert_eq!(bench.during(publish).await, (vec![Count::default(); NODES], heard_by(0, 1)));
+    let publish = async |nodes: &Nodes, client: &mut Client| {
+        client.act(json!([to(&[&own, &id], "both")])).await;
+        emit_and_wait(nodes, client, &[&id, &own]).await;
+    };
+    let mut heard = heard_by(holder, 2);
+    heard[0] = 1;
+    assert_eq!(bench.during(publish).await, (only(holder, 2), heard));
+}
+
+/// The application of the first node sends to sockets, of which one is the client's: the two are in no order.
+async fn emit_and_wait(nodes: &Nodes, client: &mut Client, ids: &[&String]) {
+    let selector = Selector { rooms: ids.iter().map(|id| (*id).clone()).collect(), except: Vec::new() };
+    nodes.first().emit("/", selector, "of the application");
+    client.wait("what the application sends", |heard| heard.name() == "of the application").await;
 }
 
 /// One message for each owner, however many of its sockets are meant.

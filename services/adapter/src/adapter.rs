@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster_proto::broadcast::Selector;
 use cluster_proto::heartbeat::{NodeStatus, Role};
 use cluster_proto::identity::{NodeId, NodeUid, RequestId};
 use cluster_proto::limits::Limits;
@@ -241,6 +242,19 @@ impl Adapter {
     #[must_use]
     pub fn uid(&self) -> NodeUid {
         NodeUid::of_node(self.node())
+    }
+
+    /// Whom a selector means beyond this node: without its own single sockets. `None` if that is certainly nobody.
+    #[must_use]
+    pub fn beyond(&self, selector: &Selector) -> Option<Selector> {
+        if self.is_alone() {
+            return None;
+        }
+        let own = self.node();
+        let is_other = |room: &&String| NodeId::of_sid(room) != Some(own);
+        let rooms: Vec<String> = selector.rooms.iter().filter(is_other).cloned().collect();
+        let is_nobody = rooms.is_empty() && !selector.rooms.is_empty();
+        (!is_nobody).then(|| Selector { rooms, except: selector.except.clone() })
     }
 
     /// Publishes a message to the other nodes that it may concern; the sender is filled in. One's own sockets are not

@@ -19,10 +19,9 @@ use cluster_proto::response::{Answer, ClusterResponse, RemoteSocket};
 use socketio_proto::namespace::NamespacePath;
 use tokio::sync::oneshot;
 
-use crate::rooms::fan_out::{Broadcast, OutPacket};
+use crate::socketio::deliver::{broadcast_of, publish};
 use crate::socketio::local::LocalShards;
 use crate::upstream::Args;
-use socketio_proto::packet::PacketType;
 
 /// How long other nodes may take to answer what their clients have no part in.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,23 +137,10 @@ impl Cluster {
         flags: BroadcastFlags,
     ) -> Result<(), InvalidEvent> {
         let event = self.checked(args)?;
-        let packet = OutPacket {
-            packet_type: PacketType::Event,
-            ack_id: None,
-            data: event.text.clone(),
-            attachments: event.attachments.clone(),
-            binary: event.binary,
-        };
-        let volatile = flags.volatile;
-        let namespace = namespace.clone();
-        let broadcast =
-            Broadcast { namespace: namespace.clone(), selector: selector.clone(), packet, volatile };
-        self.local.broadcast(&Arc::new(broadcast));
-        if !self.adapter.is_alone() {
-            let options = BroadcastOptions { selector, flags };
-            // What the broker does not take stays on this node, and is counted by the adapter.
-            let _ = self.adapter.publish(message(namespace, Operation::Broadcast { event, options }));
-        }
+        let broadcast = broadcast_of(namespace.clone(), selector, event.into(), flags.volatile);
+        let broadcast = Arc::new(broadcast);
+        self.local.broadcast(&broadcast);
+        publish(&self.adapter, &broadcast, flags);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use adapter::adapter::Adapter;
 use cluster_proto::broadcast::{BroadcastFlags, BroadcastOptions, Selector};
 use cluster_proto::listing::USER_ROOM;
 use cluster_proto::message::{ClusterMessage, Operation};
@@ -24,7 +25,7 @@ use super::gather::Ask;
 use super::interest::Waiter;
 use super::selection::Selection;
 use super::siblings::{Passed, Remote};
-use super::socket::{is_own_room, parse_name};
+use super::socket::is_own_room;
 use crate::outbox::wire::{Dialect, Wire};
 use crate::rooms::fan_out::{Broadcast, EncodedOnce, FanOut, OutPacket, SLICE, encode};
 use crate::rooms::index::SocketKey;
@@ -270,33 +271,10 @@ impl SocketIo {
             }
         }
         if !local {
-            self.publish(&broadcast);
+            let flags = BroadcastFlags { volatile: broadcast.volatile, ..BroadcastFlags::default() };
+            publish(self.interest.adapter(), &broadcast, flags);
         }
         self.batch.push(EncodedOnce::new(broadcast));
-    }
-
-    /// Passes a broadcast on to the other nodes. Nobody here waits for that; what the broker does not take is counted.
-    fn publish(&self, broadcast: &Broadcast) {
-        let adapter = self.interest.adapter();
-        let path = broadcast.namespace.as_str();
-        let rooms = &broadcast.selector.rooms;
-        let is_own = |room: &String| parse_name(path, room).is_some_and(|id| id.node() == adapter.node());
-        if adapter.is_alone() || !rooms.is_empty() && rooms.iter().all(is_own) {
-            return;
-        }
-        let flags = BroadcastFlags { volatile: broadcast.volatile, ..BroadcastFlags::default() };
-        let options = BroadcastOptions { selector: broadcast.selector.clone(), flags };
-        let event = broadcast.packet.as_json_data();
-        let message = ClusterMessage {
-            sender: None,
-            namespace: broadcast.namespace.clone(),
-            id: None,
-            trace_parent: None,
-            operation: Operation::Broadcast { event, options },
-        };
-        if let Err(error) = adapter.publish(message) {
-            tracing::debug!(%error, "a broadcast stays on this node");
-        }
     }
 
     /// What somebody else has for this shard.
@@ -375,7 +353,7 @@ impl SocketIo {
 }
 
 /// An event for rooms.
-pub(super) fn broadcast_of(
+pub(crate) fn broadcast_of(
     namespace: NamespacePath,
     selector: Selector,
     args: Args,
@@ -389,6 +367,18 @@ pub(super) fn broadcast_of(
         binary: args.binary,
     };
     Broadcast { namespace, selector, packet, volatile }
+}
+
+/// Passes a broadcast on to the other nodes. Nobody here waits for that; what the broker does not take is counted.
+pub(crate) fn publish(adapter: &Adapter, broadcast: &Broadcast, flags: BroadcastFlags) {
+    let Some(selector) = adapter.beyond(&broadcast.selector) else { return };
+    let (namespace, event) = (broadcast.namespace.clone(), broadcast.packet.as_json_data());
+    let options = BroadcastOptions { selector, flags };
+    let operation = Operation::Broadcast { event, options };
+    let message = ClusterMessage { sender: None, namespace, id: None, trace_parent: None, operation };
+    if let Err(error) = adapter.publish(message) {
+        tracing::debug!(%error, "a broadcast stays on this node");
+    }
 }
 
 /// Sends a packet to one session.
