@@ -4,8 +4,10 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use system_tests::Program;
+use system_tests::brokers::{free_port, wait_until};
 
-use crate::{PATIENCE, Running, command};
+use crate::{PATIENCE, Running, TemporaryFile, command};
 
 /// From the start of the process to a port that accepts.
 const READY_WITHIN: Duration = Duration::from_millis(100);
@@ -56,6 +58,52 @@ fn a_stop_signal_ends_it_cleanly() {
         let status = running.program.wait(PATIENCE).unwrap_or_else(|| panic!("{stop:?} does not stop it"));
         assert_eq!(status.code(), Some(0), "{stop:?}: {}", running.program.stderr());
         TcpStream::connect(&running.clients).unwrap_err();
+    }
+}
+
+/// The log says where the broker was looked for, and what that means, once for each reason.
+#[test]
+fn a_broker_that_is_not_there_is_named() {
+    let secret = TemporaryFile::with("a-secret-of-the-nodes-of-a-cluster\n");
+    let secret = format!("cluster.secret_file={}", secret.path());
+    let edge = ["upstream.kind=none", "edge.listen=127.0.0.1:0", "cluster.listen=127.0.0.1:0", &secret];
+    let [one, two] = [free_port(), free_port()];
+    let redis = format!("broker.redis.url=redis://:hush@127.0.0.1:{one}");
+    let rabbitmq = format!("broker.rabbitmq.urls=amqp://127.0.0.1:{one},amqp://u:hush@127.0.0.1:{two}");
+    for (subcommand, sets, kind, url, expected) in [
+        ("edge", &edge[..], "redis", &redis, "the broker cannot be reached; clients are taken once it can"),
+        (
+            "edge",
+            &edge[..],
+            "rabbitmq",
+            &rabbitmq,
+            "the broker cannot be reached; clients are taken once it can",
+        ),
+        (
+            "emitter",
+            &["emitter.listen=127.0.0.1:0"][..],
+            "redis",
+            &redis,
+            "calls are refused until it is back",
+        ),
+    ] {
+        let mut command = command(&[subcommand, "--set", "ops.listen=127.0.0.1:0", "--set", url]);
+        command.arg("--set").arg(format!("broker.kind={kind}"));
+        command.args(sets.iter().flat_map(|set| ["--set", set]));
+        let mut program = Program::spawn(subcommand, command);
+        let ports = if kind == "redis" { vec![one] } else { vec![one, two] };
+        for port in &ports {
+            wait_until("the address in the log", PATIENCE, || {
+                program.stderr().contains(&format!("127.0.0.1:{port}: Connection refused"))
+            });
+        }
+        // A few more attempts have nothing to add.
+        std::thread::sleep(Duration::from_millis(1_500));
+        let log = program.stderr();
+        assert_eq!(log.matches(expected).count(), ports.len(), "{log}");
+        assert!(!log.contains("hush"), "{log}");
+        program.terminate();
+        assert_eq!(program.wait(PATIENCE).and_then(|status| status.code()), Some(0), "{log}");
     }
 }
 

@@ -181,7 +181,7 @@ impl Memory {
         events: &EventSink,
     ) -> Option<String> {
         let seat = Seat::take(&self.bus, self.claimant.role, node, events.clone());
-        events.tell(Event::Up { node }).await;
+        events.tell(Event::Up { node, at: "memory".to_owned() }).await;
         loop {
             tokio::select! {
                 _ = is_up.changed() => return Some("the bus was taken away".to_owned()),

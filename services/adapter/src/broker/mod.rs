@@ -272,10 +272,12 @@ pub enum Event {
     Up {
         /// The id. It never changes after the first time.
         node: NodeId,
+        /// Where the broker is, for the log: `host:port`.
+        at: String,
     },
     /// The connection is gone, and with it every subscription.
     Down {
-        /// Why, for the log.
+        /// Where and why, for the log.
         reason: String,
     },
     /// Everything in this batch is active.

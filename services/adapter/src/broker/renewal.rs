@@ -17,17 +17,28 @@ pub enum End {
     Closed,
 }
 
+/// A connection that has begun.
+#[derive(Debug)]
+pub struct Opened<C> {
+    /// The connection.
+    pub connection: C,
+    /// The node id that is claimed.
+    pub node: NodeId,
+    /// Where it leads, `host:port`.
+    pub at: String,
+}
+
 /// A kind of connection, whose every life begins anew: nothing queued, nothing repeated, no subscription left over.
 pub trait Lives: Send + Sync {
     /// One life.
     type Connection: Send;
 
-    /// Connects and claims the node id that was held before, or else a free one.
+    /// Connects and claims the node id that was held before, or else a free one. An error says where and why.
     fn open(
         &self,
         held: Option<NodeId>,
         events: &EventSink,
-    ) -> impl Future<Output = Result<(Self::Connection, NodeId), String>> + Send;
+    ) -> impl Future<Output = Result<Opened<Self::Connection>, String>> + Send;
 
     /// Does what it is told until the connection is lost or the adapter closes, and gives the connection up.
     fn serve(
@@ -49,13 +60,13 @@ pub async fn keep<L: Lives>(lives: L, seed: u64, mut commands: mpsc::Receiver<Co
             () = refuse(&mut commands, &events) => return,
         };
         let reason = match opened {
-            Ok((connection, node)) => {
+            Ok(Opened { connection, node, at }) => {
                 held = Some(node);
-                events.tell(Event::Up { node }).await;
+                events.tell(Event::Up { node, at: at.clone() }).await;
                 backoff.reset();
                 match lives.serve(connection, node, &mut commands, &events).await {
                     End::Closed => return,
-                    End::Lost(reason) => reason,
+                    End::Lost(reason) => format!("{at}: {reason}"),
                 }
             }
             Err(reason) => reason,

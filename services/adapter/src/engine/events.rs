@@ -14,12 +14,15 @@ use crate::cluster::peers::{Own, PeerEvent, Peers};
 use crate::cluster::requests;
 use crate::local::Replier;
 
+/// Reasons that are logged in one outage.
+const REASONS_MAX: usize = 8;
+
 impl Engine {
     pub(super) fn handle_event(&mut self, now: Instant, event: Event) {
         // A message stirs by itself if it is more than something for the sockets.
         self.is_stirred |= !matches!(event, Event::Delivery(_));
         match event {
-            Event::Up { node } => self.handle_up(now, node),
+            Event::Up { node, at } => self.handle_up(now, node, &at),
             Event::Down { reason } => self.handle_down(&reason),
             Event::Subscribed(batch) => self.handle_subscribed(now, batch),
             Event::Unpublished(request) => self.requests.handle_unpublished(&request),
@@ -30,7 +33,7 @@ impl Engine {
         }
     }
 
-    fn handle_up(&mut self, now: Instant, node: NodeId) {
+    fn handle_up(&mut self, now: Instant, node: NodeId, at: &str) {
         let handle = self.handle.clone();
         if handle.node.set(node).is_ok() {
             let Settings { role, incarnation, peer_address, peers, .. } = handle.settings.clone();
@@ -41,7 +44,8 @@ impl Engine {
         } else {
             self.is_restoring = true;
         }
-        tracing::info!(%node, "the broker is connected");
+        tracing::info!(%node, at, "the broker is connected");
+        self.reasons.clear();
         handle.metrics.connects.add(1);
         handle.interests().handle_up();
         handle.is_up.store(true, Ordering::Relaxed);
@@ -52,9 +56,17 @@ impl Engine {
         let handle = self.handle.clone();
         let was_up = handle.is_up.swap(false, Ordering::Relaxed);
         handle.metrics.disconnects.add(u64::from(was_up));
-        if was_up || self.last_reason != reason {
-            tracing::warn!(reason, "the broker is away; local delivery goes on");
-            reason.clone_into(&mut self.last_reason);
+        // Several addresses fail in turn, each with a reason of its own.
+        if self.reasons.len() < REASONS_MAX && self.reasons.insert(reason.to_owned()) {
+            match (handle.settings.role, handle.node()) {
+                (Role::Edge, None) => {
+                    tracing::warn!(reason, "the broker cannot be reached; clients are taken once it can");
+                }
+                (Role::Edge, Some(_)) => tracing::warn!(reason, "the broker is away; local delivery goes on"),
+                (Role::Emitter, _) => {
+                    tracing::warn!(reason, "the broker is away; calls are refused until it is back")
+                }
+            }
         }
         handle.set_degraded();
         let finished = handle.interests().handle_down();

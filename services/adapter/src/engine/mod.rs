@@ -11,7 +11,7 @@ mod events;
 pub(crate) mod handle;
 mod orders;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -80,8 +80,8 @@ struct Engine {
     is_restoring: bool,
     /// The other nodes know that this one is back.
     has_introduced: bool,
-    /// Why the broker was away when that was last logged.
-    last_reason: String,
+    /// What was logged of why the broker is away.
+    reasons: BTreeSet<String>,
     has_lost_identity: bool,
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn engine(
         is_stirred: false,
         is_restoring: false,
         has_introduced: false,
-        last_reason: String::new(),
+        reasons: BTreeSet::new(),
         has_lost_identity: false,
     };
     let run = async move {

@@ -79,6 +79,13 @@ impl Target {
         self.addresses.iter().map(|uri| (uri.authority.host.clone(), uri.authority.port)).collect()
     }
 
+    /// Where this attempt leads, for the log.
+    #[must_use]
+    pub fn place(&self, attempt: usize) -> String {
+        let Some(uri) = self.address(attempt) else { return String::new() };
+        format!("{}:{}", uri.authority.host, uri.authority.port)
+    }
+
     /// The address for this attempt: each in turn.
     fn address(&self, attempt: usize) -> Option<&AMQPUri> {
         self.addresses.get(attempt.checked_rem(self.addresses.len())?)

@@ -19,7 +19,7 @@ use super::bindings::Bindings;
 use super::confirms::{Confirm, Confirms};
 use super::connection::{Claim, Connection, Target};
 use crate::broker::event::EventSink;
-use crate::broker::renewal::{Bound, End, Lives, keep, tell_all};
+use crate::broker::renewal::{Bound, End, Lives, Opened, keep, tell_all};
 use crate::broker::{Broker, Claimant, Command, Delivery, Event, Gap, Publication, PublishError, Running};
 
 /// Node ids that are tried before the system counts as having none to give.
@@ -46,6 +46,22 @@ impl Rabbitmq {
         // Nodes that are given the same addresses do not all begin with the same one.
         let first = usize::try_from(claimant.incarnation % 1_024).unwrap_or(0);
         Self { target, names, claimant, timeout, lives: AtomicUsize::new(first) }
+    }
+
+    /// Claims a free node id, or the one that is wanted.
+    async fn claim(&self, connection: &Connection, events: &EventSink) -> Result<NodeId, String> {
+        for _ in 0..CLAIMS_MAX {
+            let node = self.claimant.candidate(None).map_err(|error| error.to_string())?;
+            if connection.claim(&self.names, node).await? == Claim::Ours {
+                return Ok(node);
+            }
+            if self.claimant.node.is_some() {
+                events.tell(Event::ClaimLost).await;
+                connection.close().await;
+                return Err(format!("the node id {node} is claimed by another process"));
+            }
+        }
+        Err("no free node id was found".to_owned())
     }
 
     /// Asks for signs of life, and for the claim while it is not ours, until the connection is lost; why.
@@ -77,26 +93,21 @@ impl Rabbitmq {
 impl Lives for Rabbitmq {
     type Connection = Connection;
 
-    async fn open(&self, held: Option<NodeId>, events: &EventSink) -> Result<(Connection, NodeId), String> {
+    async fn open(&self, held: Option<NodeId>, events: &EventSink) -> Result<Opened<Connection>, String> {
         let life = self.lives.fetch_add(1, Ordering::Relaxed);
-        let connection =
-            Box::pin(Connection::open(&self.target, &self.names, self.claimant.incarnation, life)).await?;
-        if let Some(node) = held {
-            // The broker may not have noticed yet that the last connection is gone: the watch goes on asking.
-            return Ok((connection, node));
-        }
-        for _ in 0..CLAIMS_MAX {
-            let node = self.claimant.candidate(held).map_err(|error| error.to_string())?;
-            if connection.claim(&self.names, node).await? == Claim::Ours {
-                return Ok((connection, node));
-            }
-            if self.claimant.node.is_some() {
-                events.tell(Event::ClaimLost).await;
-                connection.close().await;
-                return Err(format!("the node id {node} is claimed by another process"));
-            }
-        }
-        Err("no free node id was found".to_owned())
+        let at = self.target.place(life);
+        let opened = async {
+            let opening = Connection::open(&self.target, &self.names, self.claimant.incarnation, life);
+            let connection = Box::pin(opening).await?;
+            let node = match held {
+                // The broker may not have noticed yet that the last connection is gone: the watch goes on asking.
+                Some(node) => node,
+                None => self.claim(&connection, events).await?,
+            };
+            Ok((connection, node))
+        };
+        let (connection, node) = opened.await.map_err(|reason: String| format!("{at}: {reason}"))?;
+        Ok(Opened { connection, node, at })
     }
 
     async fn serve(

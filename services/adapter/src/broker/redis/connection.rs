@@ -33,6 +33,8 @@ pub struct Connection {
     pub stream: Box<dyn Stream>,
     /// What has arrived.
     pub input: Input,
+    /// Where it leads.
+    pub address: Address,
     timeout: Duration,
 }
 
@@ -53,27 +55,38 @@ impl Connection {
             (None, Some(address)) => address,
             (None, None) => return Err("no address".to_owned()),
         };
-        let mut connection = Self::greet(target, address, target.login.as_ref()).await?;
+        let opened = async {
+            let mut connection = Self::greet(target, address, target.login.as_ref()).await?;
+            connection.choose(target).await?;
+            Ok(connection)
+        };
+        let mut connection = opened.await.map_err(|reason: String| format!("{address}: {reason}"))?;
+        connection.input.frame_bytes_max(frame_bytes_max);
+        Ok(connection)
+    }
+
+    /// Chooses the database, and makes sure that this is what Sentinel says.
+    async fn choose(&mut self, target: &Target) -> Result<(), String> {
         if target.database != 0 {
-            let selected = connection.ask(&[b"SELECT", target.database.to_string().as_bytes()]).await?;
+            let selected = self.ask(&[b"SELECT", target.database.to_string().as_bytes()]).await?;
             selected.text("the database")?;
         }
         if target.service.is_some() {
             // What was the primary a moment ago may not be it any more. Not every user may ask.
-            let role = connection.ask(&[b"ROLE"]).await?;
+            let role = self.ask(&[b"ROLE"]).await?;
             if let Some(role) = role.texts.first().filter(|role| *role != "master") {
-                return Err(format!("{}:{}, which Sentinel names, is a {role}", address.host, address.port));
+                return Err(format!("Sentinel names it as the primary, but it is a {role}"));
             }
         }
-        connection.input.frame_bytes_max(frame_bytes_max);
-        Ok(connection)
+        Ok(())
     }
 
     /// Connects to one address and says who we are.
     async fn greet(target: &Target, address: &Address, login: Option<&Login>) -> Result<Self, String> {
         let opened = timeout(target.timeout * 2, open(target, address));
         let stream = opened.await.map_err(|_| "no answer while connecting".to_owned())??;
-        let mut connection = Self { stream, input: Input::new(ANSWER_BYTES_MAX), timeout: target.timeout };
+        let (input, address) = (Input::new(ANSWER_BYTES_MAX), address.clone());
+        let mut connection = Self { stream, input, address, timeout: target.timeout };
         let mut hello = vec![&b"HELLO"[..], b"3"];
         if let Some(Login { user, password }) = login {
             hello.extend([&b"AUTH"[..], user.as_bytes(), password.as_bytes()]);
@@ -153,8 +166,8 @@ async fn primary(target: &Target, service: &str) -> Result<Address, String> {
     for sentinel in &target.hosts {
         match timeout(target.timeout, ask_sentinel(target, sentinel, service)).await {
             Ok(Ok(address)) => return Ok(address),
-            Ok(Err(reason)) => reasons.push(format!("{}:{}: {reason}", sentinel.host, sentinel.port)),
-            Err(_) => reasons.push(format!("{}:{}: no answer", sentinel.host, sentinel.port)),
+            Ok(Err(reason)) => reasons.push(format!("{sentinel}: {reason}")),
+            Err(_) => reasons.push(format!("{sentinel}: no answer")),
         }
     }
     Err(format!("no Sentinel names a primary ({})", reasons.join("; ")))

@@ -17,7 +17,7 @@ use super::resp::Input;
 use super::session::Session;
 use super::target::Target;
 use crate::broker::event::EventSink;
-use crate::broker::renewal::{End, Lives, keep, tell_all};
+use crate::broker::renewal::{End, Lives, Opened, keep, tell_all};
 use crate::broker::{Broker, Claimant, Command, Event, Running};
 
 /// Node ids that are tried before the system counts as having none to give.
@@ -48,17 +48,19 @@ impl Redis {
     }
 }
 
-impl Lives for Redis {
-    type Connection = Connection;
-
-    async fn open(&self, held: Option<NodeId>, events: &EventSink) -> Result<(Connection, NodeId), String> {
-        let mut connection = Box::pin(Connection::open(&self.target, self.message_bytes_max)).await?;
+impl Redis {
+    async fn claim(
+        &self,
+        connection: &mut Connection,
+        held: Option<NodeId>,
+        events: &EventSink,
+    ) -> Result<NodeId, String> {
         for _ in 0..CLAIMS_MAX {
             let node = self.claimant.candidate(held).map_err(|error| error.to_string())?;
             let claim = Claim::new(&self.names, &self.claimant, node);
             let claimed = connection.ask(&claim.claim()).await?;
             if claimed.text("the claim of the node id")? == "1" {
-                return Ok((connection, node));
+                return Ok(node);
             }
             if held.is_some() || self.claimant.node.is_some() {
                 events.tell(Event::ClaimLost).await;
@@ -66,6 +68,18 @@ impl Lives for Redis {
             }
         }
         Err("no free node id was found".to_owned())
+    }
+}
+
+impl Lives for Redis {
+    type Connection = Connection;
+
+    async fn open(&self, held: Option<NodeId>, events: &EventSink) -> Result<Opened<Connection>, String> {
+        let mut connection = Box::pin(Connection::open(&self.target, self.message_bytes_max)).await?;
+        let at = connection.address.to_string();
+        let claimed = self.claim(&mut connection, held, events).await;
+        let node = claimed.map_err(|reason| format!("{at}: {reason}"))?;
+        Ok(Opened { connection, node, at })
     }
 
     async fn serve(

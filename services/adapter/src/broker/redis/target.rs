@@ -38,6 +38,16 @@ pub struct Address {
     pub port: u16,
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
 /// A user and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
@@ -193,6 +203,7 @@ mod tests {
         let plain = target("redis://h").unwrap();
         assert_eq!((plain.hosts, plain.login, plain.database), (vec![address("h", 6379)], None, 0));
         let full = target("rediss://a:p%40ss%2F@[::1]:7000/12").unwrap();
+        assert_eq!(full.hosts[0].to_string(), "[::1]:7000");
         assert_eq!((full.hosts, full.login), (vec![address("::1", 7000)], login("a", "p@ss/")));
         assert_eq!((full.database, full.is_encrypted, full.service), (12, true, None));
         assert_eq!(target("redis://:p@h").unwrap().login, login("default", "p"));
