@@ -1,5 +1,8 @@
 //! Whom a message is for, and how it is to be delivered.
 
+use crate::error::DecodeError;
+use crate::limits::Limits;
+
 /// Whom something is for: every socket in any of `rooms`, or with no rooms every socket of the namespace, but for `except`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
@@ -10,6 +13,22 @@ pub struct Selector {
 }
 
 impl Selector {
+    /// Checks how many names it has, and how long they are.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if a node would refuse it.
+    pub fn check(&self, limits: &Limits) -> Result<(), DecodeError> {
+        for names in [&self.rooms, &self.except] {
+            if names.len() > limits.rooms_max {
+                return Err(DecodeError::TooManyRooms { max: limits.rooms_max });
+            }
+            if names.iter().any(|name| name.len() > limits.room_bytes_max) {
+                return Err(DecodeError::RoomTooLong { max: limits.room_bytes_max });
+            }
+        }
+        Ok(())
+    }
+
     /// Everybody in one room; a socket id is a room, too.
     #[must_use]
     pub fn room(room: impl Into<String>) -> Self {

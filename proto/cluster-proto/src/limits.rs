@@ -2,6 +2,9 @@
 
 use socketio_proto::limits::Limits as PacketLimits;
 
+/// Bytes of a name in an answer: no edge may be configured to take longer ones.
+const ANSWER_NAME_BYTES_MAX: usize = 66 * 1024;
+
 /// Bounds on one message from the broker. Whoever can write to the broker is trusted with events, not with memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -15,6 +18,14 @@ pub struct Limits {
     pub room_bytes_max: usize,
     /// Bounds on the packet inside: attachments, nesting, event and namespace names, text and attachments together.
     pub packet: PacketLimits,
+}
+
+impl Limits {
+    /// What answers are held to: rooms there are already, however long an edge lets them be.
+    #[must_use]
+    pub(crate) fn of_answers(&self) -> Self {
+        Self { room_bytes_max: self.room_bytes_max.max(ANSWER_NAME_BYTES_MAX), ..*self }
+    }
 }
 
 impl Default for Limits {

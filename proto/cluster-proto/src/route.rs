@@ -32,7 +32,10 @@ impl OwnerGroup {
     #[must_use]
     pub fn options(&self, whole: &BroadcastOptions) -> BroadcastOptions {
         let rooms = std::iter::once(&self.first).chain(&self.others).cloned().collect();
-        BroadcastOptions { selector: Selector { rooms, ..whole.selector.clone() }, flags: whole.flags }
+        BroadcastOptions {
+            selector: Selector { rooms, except: whole.selector.except.clone() },
+            flags: whole.flags,
+        }
     }
 }
 

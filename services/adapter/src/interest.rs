@@ -63,6 +63,8 @@ pub struct Interests {
     lingering_count: usize,
     next_linger: u64,
     unwanted: Vec<Topic>,
+    /// Joins whose last topic lost its members before it was subscribed to.
+    finished: Finished,
     /// How many rooms have each hash, where the broker's messages carry hashes.
     marks: HashMap<u32, u32>,
 }
@@ -138,6 +140,7 @@ impl Interests {
             lingering_count: 0,
             next_linger: 0,
             unwanted: Vec::new(),
+            finished: Vec::new(),
             marks: HashMap::new(),
         }
     }
@@ -164,6 +167,17 @@ impl Interests {
         self.joins.insert(number, Join { missing, done });
         self.deadlines.push_back((now + self.limits.subscribe_timeout, number));
         Vec::new()
+    }
+
+    /// As [`Interests::join`], for topics that are subscribed to behind all others whenever the broker comes.
+    pub fn join_last(&mut self, now: Instant, topics: &[Topic]) -> Finished {
+        let finished = self.join(now, topics, None, Box::new(|_| {}));
+        for topic in topics {
+            if let Some(entry) = self.topics.get_mut(topic) {
+                entry.age = u64::MAX;
+            }
+        }
+        finished
     }
 
     /// Takes one member from each of `topics`.
@@ -269,7 +283,7 @@ impl Interests {
     /// The next subscription to send, with the number of its fence. There is at most one under way.
     pub fn poll_batch(&mut self) -> Option<(u64, Vec<Topic>)> {
         let Link::Up { batch: batch @ None, restoring, whole } = &mut self.link else { return None };
-        let mut topics = Vec::new();
+        let (mut topics, mut needless) = (Vec::new(), Vec::new());
         while topics.len() < BATCH_MAX
             && let Some(topic) = self.wanted.pop_front()
         {
@@ -280,18 +294,27 @@ impl Interests {
                     topics.push(topic);
                 }
                 Some(_) | None => {
-                    self.topics.remove(&topic);
+                    needless.extend(self.topics.remove(&topic).map(|entry| entry.joins).unwrap_or_default());
                 }
             }
         }
+        let number = self.next_batch;
         if topics.is_empty() {
             *whole = true;
-            return None;
+        } else {
+            self.next_batch += 1;
+            *batch = Some(Batch { number, topics: topics.clone() });
         }
-        let number = self.next_batch;
-        self.next_batch += 1;
-        *batch = Some(Batch { number, topics: topics.clone() });
-        Some((number, topics))
+        for join in needless {
+            let finished = self.count_down(join);
+            self.finished.extend(finished);
+        }
+        (!topics.is_empty()).then_some((number, topics))
+    }
+
+    /// Joins that are done since nobody needs their topics any more.
+    pub fn poll_finished(&mut self) -> Finished {
+        std::mem::take(&mut self.finished)
     }
 
     /// A batch could not be handed over: it is wanted again.

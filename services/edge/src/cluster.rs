@@ -136,7 +136,7 @@ impl Cluster {
         args: Args,
         flags: BroadcastFlags,
     ) -> Result<(), InvalidEvent> {
-        let event = self.checked(args)?;
+        let event = self.checked(&selector, args)?;
         let broadcast = broadcast_of(namespace.clone(), selector, event.into(), flags.volatile);
         let broadcast = Arc::new(broadcast);
         self.local.broadcast(&broadcast);
@@ -155,7 +155,7 @@ impl Cluster {
         args: Args,
         timeout: Duration,
     ) -> Result<Acks, InvalidEvent> {
-        let event = self.checked(args)?;
+        let event = self.checked(&selector, args)?;
         let timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let flags = BroadcastFlags { timeout_ms, ..BroadcastFlags::default() };
         let options = BroadcastOptions { selector, flags };
@@ -256,8 +256,9 @@ impl Cluster {
         Ok(ServerAnswers { answers: answers.collect(), missing: heard.missing })
     }
 
-    fn checked(&self, args: Args) -> Result<JsonData, InvalidEvent> {
+    fn checked(&self, selector: &Selector, args: Args) -> Result<JsonData, InvalidEvent> {
         let event = args.into();
+        selector.check(&self.limits)?;
         check_event(&event, &self.limits)?;
         Ok(event)
     }

@@ -150,7 +150,7 @@ numbers! {
     connects_refused: "jackfield_connects_refused_total" "counter" "CONNECT packets answered with CONNECT_ERROR",
     events: "jackfield_events_total" "counter" "Events from clients",
     acks_pending: "jackfield_acks_pending" "gauge" "Acknowledgements that clients still owe",
-    broadcasts: "jackfield_broadcasts_total" "counter" "Broadcasts fanned out by this node",
+    broadcasts: "jackfield_broadcasts_total" "counter" "Broadcasts fanned out, by each shard that has the namespace",
     broadcasts_shed: "jackfield_broadcasts_shed_total" "counter" "Broadcasts of other nodes left out because the queue of a shard was nearly full",
     deliveries: "jackfield_deliveries_total" "counter" "Sockets that broadcasts were delivered to",
     volatile_dropped: "jackfield_volatile_dropped_total" "counter" "Volatile packets left out because their client was behind",

@@ -92,7 +92,7 @@ fn deserialize<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, rmp_serde::
 }
 
 fn check_version(version: u64) -> Result<(), DecodeError> {
-    let readable = version == VERSION || (version > 0 && version + 1 == VERSION);
+    let readable = version == VERSION || (version > 0 && version.checked_add(1) == Some(VERSION));
     if readable { Ok(()) } else { Err(DecodeError::UnknownVersion { version }) }
 }
 
@@ -162,6 +162,7 @@ fn operation(body: &mut Body<'_>, limits: &Limits) -> Result<Operation, DecodeEr
 }
 
 fn response(mut body: Body<'_>, limits: &Limits) -> Result<ClusterResponse, DecodeError> {
+    let limits = &limits.of_answers();
     let request = needed_request(&body)?;
     let node = body.node.and_then(NodeId::parse);
     let many = |names: &[&str]| rooms(names, limits.answer_items_max, limits);

@@ -10,6 +10,7 @@
 //! | `socket.io-response#/chat#` | answers for whoever asked |
 //! | `socket.io-response#/chat#<uid>#` | answers for one node |
 //! | `socket.io-jackfield#edges#/chat#` | nothing: its subscribers are those edges of ours that subscribe to the request channel |
+//! | `socket.io-jackfield#whole` | nothing: its subscribers are those edges of ours that miss no subscription |
 //! | `socket.io-jackfield#heartbeat` | heartbeats |
 //! | `socket.io-jackfield#node#<node id>` | a key: the claim of a node id, with its heartbeat as the value |
 //!
@@ -100,6 +101,13 @@ impl Names {
     #[must_use]
     pub fn edges(&self, namespace: &NamespacePath) -> String {
         format!("{}{OURS}#edges#{namespace}#", self.prefix)
+    }
+
+    /// The channel on which nobody publishes either. An edge subscribes to it last: while one is missing, its absence from
+    /// [`Names::edges`] says nothing.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        format!("{}{OURS}#whole", self.prefix)
     }
 
     /// The channel of our heartbeats.

@@ -67,6 +67,8 @@ pub enum Interest<'a> {
     Room(&'a NamespacePath, &'a str),
     /// Answers to requests in a namespace.
     Answers(&'a NamespacePath),
+    /// What an edge subscribes to last, to show that it misses nothing else.
+    Whole,
 }
 
 /// One message on its way to the broker.
@@ -123,13 +125,26 @@ pub enum Incoming {
     Heartbeat(Heartbeat),
 }
 
-/// Two channels whose subscribers tell how many Node servers there are.
+/// Channels whose subscribers tell how many edges and how many Node servers hear a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audience {
     /// Node servers and our edges listen here.
     pub everybody: String,
     /// Only our edges listen here.
     pub edges: String,
+    /// Our edges listen here, whatever namespaces they have, as long as they miss no subscription.
+    pub whole: String,
+}
+
+/// How many listen to the channels of an [`Audience`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listeners {
+    /// Node servers and our edges.
+    pub everybody: u64,
+    /// Our edges that have the namespace open.
+    pub edges: u64,
+    /// Our edges that miss no subscription.
+    pub whole: u64,
 }
 
 /// What the nodes are that hold clients, as far as this one knows.
@@ -284,12 +299,12 @@ pub enum Event {
     Subscribed(u64),
     /// A request was not published, or it is not known whether it was.
     Unpublished(RequestId),
-    /// How many listen to the two channels of an audience.
+    /// How many listen to the channels of an audience.
     Counted {
         /// The number of the question.
         number: u64,
-        /// Subscribers of `everybody` and of `edges`; `None` if the broker did not say.
-        listeners: Option<(u64, u64)>,
+        /// The count; `None` if the broker did not say.
+        listeners: Option<Listeners>,
     },
     /// A message.
     Delivery(Delivery),

@@ -62,6 +62,13 @@ pub struct Publish {
 }
 
 impl Publish {
+    /// Says what its messages occupy, if that is more than was reserved: several may hold the same event.
+    pub fn weigh(&mut self, bytes: u64) {
+        let more = bytes.saturating_sub(self.bytes);
+        self.bytes += more;
+        self.budget.metrics.publish_bytes.raise(more);
+    }
+
     /// Names somebody who waits for the outcome.
     #[must_use]
     pub fn confirmed_to(mut self, confirm: Option<oneshot::Sender<Outcome>>) -> Self {

@@ -1,12 +1,17 @@
 //! The renewal of a connection: one life after the other, for ever.
 
+use std::time::Duration;
+
 use cluster_proto::identity::NodeId;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::backoff::Backoff;
 use super::event::EventSink;
 use super::{Command, Event, PublishError};
+
+/// A connection that has held for so long does not count as one more failure when it is lost.
+pub const STEADY: Duration = Duration::from_secs(2);
 
 /// What became of one life of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +68,12 @@ pub async fn keep<L: Lives>(lives: L, seed: u64, mut commands: mpsc::Receiver<Co
             Ok(Opened { connection, node, at }) => {
                 held = Some(node);
                 events.tell(Event::Up { node, at: at.clone() }).await;
-                backoff.reset();
-                match lives.serve(connection, node, &mut commands, &events).await {
+                let began = Instant::now();
+                let end = lives.serve(connection, node, &mut commands, &events).await;
+                if began.elapsed() >= STEADY {
+                    backoff.reset();
+                }
+                match end {
                     End::Closed => return,
                     End::Lost(reason) => format!("{at}: {reason}"),
                 }

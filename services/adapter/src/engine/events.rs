@@ -7,9 +7,10 @@ use cluster_proto::heartbeat::Role;
 use cluster_proto::identity::NodeId;
 use cluster_proto::message::ClusterMessage;
 
-use super::Engine;
 use super::handle::Settings;
-use crate::broker::{Delivery, Event, Gap, Incoming, Interest, PublishError, node_of};
+use super::{Asked, Engine};
+use crate::broker::renewal::STEADY;
+use crate::broker::{Delivery, Event, Gap, Incoming, Interest, Listeners, PublishError, node_of};
 use crate::cluster::peers::{Own, PeerEvent, Peers};
 use crate::cluster::requests;
 use crate::local::Replier;
@@ -23,7 +24,7 @@ impl Engine {
         self.is_stirred |= !matches!(event, Event::Delivery(_));
         match event {
             Event::Up { node, at } => self.handle_up(now, node, &at),
-            Event::Down { reason } => self.handle_down(&reason),
+            Event::Down { reason } => self.handle_down(now, &reason),
             Event::Subscribed(batch) => self.handle_subscribed(now, batch),
             Event::Unpublished(request) => self.requests.handle_unpublished(&request),
             Event::Counted { number, listeners } => self.handle_counted(number, listeners),
@@ -41,19 +42,26 @@ impl Engine {
             let topics = handle.wire.topics(node, &Interest::Own(role));
             // Nobody waits for it: the others are greeted once it is active.
             let _ = handle.interests().join(now, &topics, None, Box::new(|_| {}));
+            if role == Role::Edge {
+                let whole = handle.wire.topics(node, &Interest::Whole);
+                let _ = handle.interests().join_last(now, &whole);
+            }
         } else {
             self.is_restoring = true;
         }
         tracing::info!(%node, at, "the broker is connected");
-        self.reasons.clear();
+        self.up_since = Some(now);
         handle.metrics.connects.add(1);
         handle.interests().handle_up();
         handle.is_up.store(true, Ordering::Relaxed);
         self.has_introduced = false;
     }
 
-    fn handle_down(&mut self, reason: &str) {
+    fn handle_down(&mut self, now: Instant, reason: &str) {
         let handle = self.handle.clone();
+        if self.up_since.take().is_some_and(|since| now.saturating_duration_since(since) >= STEADY) {
+            self.reasons.clear();
+        }
         let was_up = handle.is_up.swap(false, Ordering::Relaxed);
         handle.metrics.disconnects.add(u64::from(was_up));
         // Several addresses fail in turn, each with a reason of its own.
@@ -94,11 +102,18 @@ impl Engine {
         }
     }
 
-    pub(super) fn handle_counted(&mut self, number: u64, listeners: Option<(u64, u64)>) {
-        let Some((request, counts_self)) = self.counts.remove(&number) else { return };
+    pub(super) fn handle_counted(&mut self, number: u64, listeners: Option<Listeners>) {
+        let Some(Asked { request, counts_self, is_whole }) = self.counts.remove(&number) else { return };
         // Without a count every living edge is waited for, and no Node server.
-        let (edges, node_servers) = listeners.map_or((u64::MAX, 0), |(everybody, edges)| {
-            (edges.saturating_sub(u64::from(counts_self)), everybody.saturating_sub(edges))
+        let (edges, node_servers) = listeners.map_or((u64::MAX, 0), |listeners| {
+            let known = self.peers.iter().flat_map(Peers::edges).count() as u64 + u64::from(is_whole);
+            // One that is being connected anew may have the namespace, and not show it yet: then all are waited for.
+            let edges = if listeners.whole < known {
+                u64::MAX
+            } else {
+                listeners.edges.saturating_sub(u64::from(counts_self))
+            };
+            (edges, listeners.everybody.saturating_sub(listeners.edges))
         });
         self.requests.handle_counted(&request, edges, node_servers);
     }

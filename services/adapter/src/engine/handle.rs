@@ -26,6 +26,8 @@ use crate::metrics::Metrics;
 const ORDERS_MAX: usize = 64 * 1024;
 /// Bytes counted for a publish beside its data: what the client of a broker keeps until it is answered.
 const PUBLISH_OVERHEAD: usize = 8 * 1024;
+/// The same for an answer, of which a question to many sockets has as many.
+const ANSWER_OVERHEAD: usize = 512;
 
 /// What an adapter is made of, read from the configuration once.
 #[derive(Debug, Clone)]
@@ -351,7 +353,7 @@ fn answer_weight(answer: &Answer) -> usize {
         Answer::ServerSideEmit(data) => data.as_ref().map_or(0, String::len),
         Answer::Done { .. } => 0,
     };
-    data + PUBLISH_OVERHEAD
+    data + ANSWER_OVERHEAD
 }
 
 fn names(names: &[String]) -> usize {

@@ -47,6 +47,15 @@ struct Held {
     sink: RequestSink,
 }
 
+/// A request whose listeners are being counted.
+struct Asked {
+    request: RequestId,
+    /// This node is one of them.
+    counts_self: bool,
+    /// This node is among the edges that miss no subscription.
+    is_whole: bool,
+}
+
 /// What a turn has left behind.
 enum Left {
     /// Nothing.
@@ -68,8 +77,8 @@ struct Engine {
     peers: Option<Peers>,
     requests: Requests,
     duplicates: Duplicates,
-    /// Counts of listeners under way, and whether this node is among them.
-    counts: HashMap<u64, (RequestId, bool)>,
+    /// Counts of listeners under way.
+    counts: HashMap<u64, Asked>,
     answers_open: HashSet<NamespacePath>,
     held: Vec<Held>,
     unsubscribe: Vec<Topic>,
@@ -82,6 +91,7 @@ struct Engine {
     has_introduced: bool,
     /// What was logged of why the broker is away.
     reasons: BTreeSet<String>,
+    up_since: Option<Instant>,
     has_lost_identity: bool,
 }
 
@@ -126,6 +136,7 @@ pub(crate) fn engine(
         is_restoring: false,
         has_introduced: false,
         reasons: BTreeSet::new(),
+        up_since: None,
         has_lost_identity: false,
     };
     let run = async move {
@@ -272,8 +283,9 @@ impl Engine {
             interests.give_back(batch);
             self.is_stirred = true;
         }
-        let (is_whole, held) = (interests.is_whole(), interests.held());
+        let (is_whole, held, finished) = (interests.is_whole(), interests.held(), interests.poll_finished());
         drop(interests);
+        handle.finish(finished);
         self.flush_peers();
         if is_whole {
             self.note_whole(held.topics);

@@ -7,6 +7,7 @@ use cluster_proto::error::EncodeError;
 use cluster_proto::identity::{NodeId, NodeUid};
 use cluster_proto::message::ClusterMessage;
 
+use super::Asked;
 use super::handle::Order;
 use super::{Engine, Held};
 use crate::broker::publish::Publish;
@@ -54,7 +55,7 @@ impl Engine {
         self.send(encoded, publish);
     }
 
-    fn send(&mut self, encoded: Result<Vec<Publication>, EncodeError>, publish: Publish) {
+    fn send(&mut self, encoded: Result<Vec<Publication>, EncodeError>, mut publish: Publish) {
         let publications = match encoded {
             Err(error) => return self.fail(publish, PublishError::Encode(error)),
             Ok(_) if !self.handle.is_up.load(Ordering::Relaxed) => {
@@ -63,6 +64,9 @@ impl Engine {
             Ok(publications) => publications,
         };
         let count = publications.len() as u64;
+        if count > 1 {
+            publish.weigh(publications.iter().map(|one| one.body.len() as u64).sum());
+        }
         match self.commands.try_send(Command::Publish { publications, publish }) {
             Ok(()) => self.handle.metrics.published.add(count),
             Err(error) => {
@@ -87,17 +91,17 @@ impl Engine {
             return self.refuse_request(held, PublishError::TooManyRequests);
         };
         let topics = self.handle.wire.topics(node, &Interest::Answers(&namespace));
-        if self.are_active(&topics) {
-            return self.ask(held);
-        }
-        if !self.answers_open.contains(&namespace) {
+        if !topics.is_empty() && !self.answers_open.contains(&namespace) {
             if self.answers_open.len() >= ANSWERS_MAX {
                 return self.refuse_request(held, PublishError::TooManyRequests);
             }
-            // Kept for as long as the node lives: who asked once asks again.
+            // Kept for as long as the node lives: who asked once asks again, and the last socket may leave meanwhile.
             self.answers_open.insert(namespace);
             let finished = self.handle.interests().join(now, &topics, None, Box::new(|_| {}));
             self.handle.finish(finished);
+        }
+        if self.are_active(&topics) {
+            return self.ask(held);
         }
         self.held.push(held);
     }
@@ -124,9 +128,10 @@ impl Engine {
         let sink = self.counting(sink);
         self.requests.begin(&message.operation, nodes.into_iter(), audience.is_some(), deadline, sink);
         if let Some(audience) = audience {
-            let counts_self = self.are_active(&[Topic::Channel(audience.edges.as_str().into())]);
+            let is_active = |channel: &str| self.are_active(&[Topic::Channel(channel.into())]);
+            let (counts_self, is_whole) = (is_active(&audience.edges), is_active(&audience.whole));
             let number = self.number();
-            self.counts.insert(number, (request.clone(), counts_self));
+            self.counts.insert(number, Asked { request: request.clone(), counts_self, is_whole });
             if self.commands.try_send(Command::Count { audience, number }).is_err() {
                 self.handle_counted(number, None);
             }

@@ -122,6 +122,8 @@ pub struct SocketIo {
     pub(super) askings: Askings,
     /// Sockets that are to be disconnected at a time, in milliseconds since 1970.
     pub(super) expiring: BTreeSet<(u64, SocketKey)>,
+    /// A job that does so is under way.
+    pub(super) is_expiring: bool,
     pub(super) completions: Completions<Completion>,
     pub(super) node_metrics: Arc<Metrics>,
     pub(super) metrics: Arc<ShardMetrics>,
@@ -164,6 +166,7 @@ impl SocketIo {
             joining: Joining::default(),
             askings: Askings::default(),
             expiring: BTreeSet::new(),
+            is_expiring: false,
             completions,
             node_metrics: site.metrics.clone(),
             metrics,

@@ -225,9 +225,13 @@ impl SocketIo {
         // Behind an answer that the upstream still owes nothing is put to it.
         let Some(waiting) = waiting.filter(|waiting| !waiting.asked) else { return };
         for event in waiting.events {
-            let answer = self.with_view(key, |upstream, view| upstream.event(view, &event));
-            if let Some(Answer::Now(reply)) = answer {
-                self.broadcast_all(sessions, key, reply.actions.into_iter());
+            match self.with_view(key, |upstream, view| upstream.event(view, &event)) {
+                Some(Answer::Now(reply)) => self.broadcast_all(sessions, key, reply.actions.into_iter()),
+                // What it does on its way is done; what comes back for a socket that has gone is nothing.
+                Some(Answer::Later(later)) => {
+                    self.completions.spawn(async move { Completion::Reply(key, None, later.await) });
+                }
+                None => {}
             }
         }
     }

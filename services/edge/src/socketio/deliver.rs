@@ -37,6 +37,9 @@ use crate::upstream::{Action, Actions, Args, Reply};
 /// Broadcasts delivered in one walk.
 pub(super) const BATCH_MAX: usize = 64;
 
+/// Deliveries from which on one walk takes up no further broadcast: to put so many in order takes a few milliseconds.
+const TARGETS_MAX: usize = 64 * 1024;
+
 /// Sockets that a delivery looks at ahead of their turn: their memory is fetched side by side instead of one after
 /// the other, each between two system calls.
 const AHEAD: usize = 16;
@@ -62,6 +65,10 @@ pub enum Job {
     Select(Arc<Ask>, Box<Selection>),
     /// All shards have looked; the sockets that were found here.
     Chosen(Arc<Ask>, BTreeMap<String, SocketKey>),
+    /// Sockets whose time is over are disconnected.
+    Expire,
+    /// The next event of a socket is put to the upstream, behind what came of the one before.
+    Next(SocketKey),
 }
 
 /// What is left of the actions that an upstream wants.
@@ -132,6 +139,11 @@ impl SocketIo {
             Job::List(ask, rest) => self.list(sessions, ask, rest),
             Job::Select(ask, selection) => self.select(sessions, ask, selection),
             Job::Chosen(ask, found) => self.list_chosen(sessions, ask, found),
+            Job::Expire => self.expire(sessions),
+            Job::Next(socket) => {
+                self.next(sessions, socket);
+                None
+            }
             Job::Reply(socket, mut actions, ack) => {
                 if self.joining.has_parked(socket) {
                     self.joining.park(socket, actions, ack);
@@ -301,7 +313,8 @@ impl SocketIo {
             }
             let Some(job) = self.jobs.pop_front() else { return Work::Done };
             // To change some sockets, to describe a page of them, or to look for it, is as much work as to serve a slice.
-            let is_long = matches!(job, Job::Bulk(_) | Job::List(..) | Job::Select(..) | Job::Chosen(..));
+            let is_long =
+                matches!(job, Job::Bulk(_) | Job::List(..) | Job::Select(..) | Job::Chosen(..) | Job::Expire);
             budget -= if is_long { budget } else { 1 };
             if let Some(rest) = self.run(sessions, job) {
                 self.jobs.push_front(rest);
@@ -311,11 +324,20 @@ impl SocketIo {
     }
 
     fn begin_fan_out(&mut self) {
-        let rest = self.batch.split_off(self.batch.len().min(BATCH_MAX));
-        let batch = std::mem::replace(&mut self.batch, rest);
-        let targets: Vec<Vec<SocketKey>> = batch.iter().map(|encoded| self.targets(encoded)).collect();
+        let mut waiting = std::mem::take(&mut self.batch).into_iter();
+        let (mut batch, mut targets, mut count) = (Vec::new(), Vec::new(), 0);
+        while batch.len() < BATCH_MAX
+            && count < TARGETS_MAX
+            && let Some(encoded) = waiting.next()
+        {
+            let these = self.targets(&encoded);
+            count += these.len();
+            targets.push(these);
+            batch.push(encoded);
+        }
+        self.batch = waiting.collect();
         self.metrics.broadcasts.add(batch.len() as u64);
-        self.metrics.deliveries.add(targets.iter().map(|targets| targets.len() as u64).sum());
+        self.metrics.deliveries.add(count as u64);
         self.fan_out = Some(FanOut::new(batch, targets));
     }
 

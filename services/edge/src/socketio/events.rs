@@ -80,11 +80,24 @@ impl SocketIo {
         self.go_on(sessions, key);
     }
 
-    /// The next event of a socket is put to the upstream, unless something is still to be waited for.
+    /// The next event of a socket is put to the upstream, unless something is still to be waited for: at once, or behind
+    /// jobs under way, which may be what came of the event before.
     pub(super) fn go_on(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey) {
+        let waiting = self.sockets.get_mut(key).and_then(|socket| socket.waiting.as_mut());
+        if self.jobs.is_empty() {
+            self.next(sessions, key);
+        } else if let Some(waiting) = waiting.filter(|waiting| !waiting.has_turn) {
+            waiting.has_turn = true;
+            self.jobs.push_back(Job::Next(key));
+        }
+    }
+
+    /// Its turn has come.
+    pub(super) fn next(&mut self, sessions: &mut Sessions<ClientState>, key: SocketKey) {
         let is_parked = self.joining.has_parked(key);
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let Some(waiting) = &mut socket.waiting else { return };
+        waiting.has_turn = false;
         if waiting.asked || is_parked {
             return;
         }
@@ -115,6 +128,11 @@ impl SocketIo {
                 }
                 socket.waiting = later;
                 return;
+            }
+            if !self.jobs.is_empty() {
+                // What came of the last one is not done yet.
+                socket.waiting = later;
+                return self.go_on(sessions, key);
             }
             let Some(event) = later.as_mut().and_then(|waiting| {
                 let event = waiting.events.pop_front()?;

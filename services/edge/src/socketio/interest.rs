@@ -4,6 +4,7 @@
 //! from then on arrives. Whoever has to wait for that is written down here; nobody else waits.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use adapter::Status;
 use adapter::adapter::Adapter;
@@ -43,7 +44,7 @@ pub struct Interest {
     next: u64,
     open: HashMap<Ticket, Open>,
     /// Rooms whose subscription is not active yet.
-    pending: HashMap<(NamespacePath, Rc<str>), Ticket>,
+    pending: HashMap<(NamespacePath, Rc<str>), (Ticket, Instant)>,
     /// Rooms whose join was over before their subscription was active: the next member asks again.
     deaf: HashSet<(NamespacePath, Rc<str>)>,
     /// Sockets of each namespace, and clients that are about to have one.
@@ -58,10 +59,14 @@ struct Open {
     waiters: Vec<Waiter>,
 }
 
+/// How long those who come later wait with the first one. Behind that they have a time of their own, so that a slow
+/// subscription is not given up for somebody who has hardly waited.
+const SHARED_FOR: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
 struct Held {
     count: usize,
-    pending: Option<Ticket>,
+    pending: Option<(Ticket, Instant)>,
     deaf: bool,
 }
 
@@ -102,8 +107,10 @@ impl Interest {
         let is_cut_off = self.is_cut_off();
         if let Some(held) = self.namespaces.get_mut(path) {
             held.count += 1;
-            if held.pending.is_some() || !held.deaf && !is_cut_off {
-                return held.pending;
+            match held.pending {
+                Some((ticket, since)) if since.elapsed() < SHARED_FOR => return Some(ticket),
+                None if !held.deaf && !is_cut_off => return None,
+                Some(_) | None => {}
             }
         } else {
             self.namespaces.insert(path.clone(), Held { count: 1, pending: None, deaf: false });
@@ -117,8 +124,8 @@ impl Interest {
     fn note_namespace(&mut self, path: &NamespacePath, subscribed: &Subscribed) -> Option<Ticket> {
         let held = self.namespaces.get_mut(path)?;
         held.deaf = matches!(subscribed, Subscribed::Degraded);
-        held.pending = subscribed.ticket();
-        held.pending
+        held.pending = subscribed.ticket().map(|ticket| (ticket, Instant::now()));
+        subscribed.ticket()
     }
 
     /// Somebody needs the namespace no more.
@@ -144,11 +151,10 @@ impl Interest {
             return None;
         }
         let name = (path.clone(), Rc::from(room));
-        if let Some(ticket) = self.pending.get(&name) {
-            return Some(*ticket);
-        }
-        if !is_cut_off && !self.deaf.contains(&name) {
-            return None;
+        match self.pending.get(&name) {
+            Some((ticket, since)) if since.elapsed() < SHARED_FOR => return Some(*ticket),
+            None if !is_cut_off && !self.deaf.contains(&name) => return None,
+            Some(_) | None => {}
         }
         let subscribed = self.subscribe_again(path, Some(room));
         self.note_room(path, room, &subscribed)
@@ -160,7 +166,7 @@ impl Interest {
             Subscribed::Active if self.deaf.is_empty() => {}
             Subscribed::Active => drop(self.deaf.remove(&name())),
             Subscribed::Degraded => drop(self.deaf.insert(name())),
-            Subscribed::Pending(ticket) => drop(self.pending.insert(name(), *ticket)),
+            Subscribed::Pending(ticket) => drop(self.pending.insert(name(), (*ticket, Instant::now()))),
         }
         subscribed.ticket()
     }
@@ -195,7 +201,7 @@ impl Interest {
             // The room may have been left and joined again meanwhile, which is another subscription.
             Some(room) => {
                 let name = (path, room);
-                if self.pending.get(&name) == Some(&ticket) {
+                if self.pending.get(&name).is_some_and(|(pending, _)| *pending == ticket) {
                     self.pending.remove(&name);
                     if is_deaf {
                         self.deaf.insert(name);
@@ -206,7 +212,7 @@ impl Interest {
             }
             None => {
                 if let Some(held) = self.namespaces.get_mut(&path)
-                    && held.pending.take_if(|pending| *pending == ticket).is_some()
+                    && held.pending.take_if(|(pending, _)| *pending == ticket).is_some()
                 {
                     held.deaf = is_deaf;
                 }

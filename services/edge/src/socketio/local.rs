@@ -4,7 +4,8 @@
 //! and counted, and a question that does not fit is not answered. An order that is lost would leave the node with a
 //! wrong state, so the node must start again then.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use adapter::broker::Gap;
 use adapter::cluster::peers::PeerEvent;
@@ -54,6 +55,25 @@ pub struct LocalShards {
     node: OnceLock<NodeId>,
     metrics: Arc<Metrics>,
     fate: watch::Sender<Option<Fate>>,
+    lag: Lag,
+}
+
+/// Messages that this node was too slow to take and that the log has not told yet: it does so once a second.
+#[derive(Debug, Default)]
+struct Lag(Mutex<(Option<Instant>, u64)>);
+
+impl Lag {
+    /// So many more; how many are to be told now.
+    fn told(&self, now: Instant, count: u64) -> Option<u64> {
+        let mut lag = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (told, untold) = &mut *lag;
+        *untold = untold.saturating_add(count);
+        if told.is_some_and(|told| now.saturating_duration_since(told) < Duration::from_secs(1)) {
+            return None;
+        }
+        *told = Some(now);
+        Some(std::mem::take(untold))
+    }
 }
 
 impl LocalShards {
@@ -63,7 +83,8 @@ impl LocalShards {
         metrics: Arc<Metrics>,
     ) -> (LocalShards, watch::Receiver<Option<Fate>>) {
         let (sender, fate) = watch::channel(None);
-        (LocalShards { outlets, node: OnceLock::new(), metrics, fate: sender }, fate)
+        let (node, lag) = (OnceLock::new(), Lag::default());
+        (LocalShards { outlets, node, metrics, fate: sender, lag }, fate)
     }
 
     /// Says who this node is, once that is known.
@@ -159,7 +180,13 @@ impl LocalSockets for LocalShards {
 
     fn handle_gap(&self, gap: Gap) {
         // Counted by the adapter. Until packets can be recovered, all that can be done is to say so.
-        tracing::warn!(?gap, "events of other nodes may have been missed");
+        let gap = match gap {
+            Gap::Lagged(count) => self.lag.told(Instant::now(), count).map(Gap::Lagged),
+            Gap::Reconnected | Gap::Overflowed => Some(gap),
+        };
+        if let Some(gap) = gap {
+            tracing::warn!(?gap, "events of other nodes may have been missed");
+        }
     }
 
     fn handle_peer(&self, event: &PeerEvent) {

@@ -19,7 +19,7 @@ use super::gather::{Ask, weight};
 use super::interest::Ticket;
 use super::selection::Selection;
 use super::socket::name;
-use crate::rooms::fan_out::EncodedOnce;
+use crate::rooms::fan_out::{EncodedOnce, SLICE};
 use crate::rooms::index::SocketKey;
 use crate::session::registry::Sessions;
 use crate::upstream::Answer;
@@ -157,18 +157,32 @@ impl SocketIo {
         self.join_room(key, namespace, &format!("{USER_ROOM}{}", joined?))
     }
 
-    /// Disconnects the sockets whose time is over.
+    /// Has the sockets whose time is over disconnected, behind what is under way.
     pub(super) fn end_expired(&mut self, sessions: &mut Sessions<ClientState>) {
-        if self.expiring.is_empty() || self.is_delivering() {
-            return;
+        if !self.is_expiring && self.next_expired().is_some() {
+            self.is_expiring = true;
+            self.do_job(sessions, Job::Expire);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        while let Some((at, key)) = self.expiring.first().copied()
-            && u128::from(at) <= now
-        {
+    }
+
+    /// Disconnects some of them.
+    pub(super) fn expire(&mut self, sessions: &mut Sessions<ClientState>) -> Option<Job> {
+        if self.is_delivering() {
+            return Some(Job::Expire);
+        }
+        for _ in 0..SLICE {
+            let Some((at, key)) = self.next_expired() else { break };
             self.expiring.remove(&(at, key));
             self.disconnect(sessions, key, false);
         }
+        self.is_expiring = self.next_expired().is_some();
+        self.is_expiring.then_some(Job::Expire)
+    }
+
+    fn next_expired(&self) -> Option<(u64, SocketKey)> {
+        let (at, key) = self.expiring.first().copied()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        (u128::from(at) <= now).then_some((at, key))
     }
 
     // ---- broadcasts that ask for acks ----

@@ -62,6 +62,8 @@ pub struct Waiting {
     pub bytes: usize,
     /// Whether the upstream still owes the answer; otherwise only joins are waited for.
     pub asked: bool,
+    /// Whether a job is queued that goes on with them.
+    pub has_turn: bool,
 }
 
 /// The sockets of a shard.

@@ -336,10 +336,13 @@ impl Edge {
 /// What other nodes may send: the same that clients may.
 fn cluster_limits(config: &EdgeConfig) -> Limits {
     let packet = Bounds::new(config).packets;
+    let standard = Limits::default();
     Limits {
-        room_bytes_max: config.limits.name_bytes_max,
-        message_bytes_max: packet.packet_bytes_max.saturating_mul(2),
+        // A socket has a name too: in protocol 4 its namespace, `#` and twenty characters.
+        room_bytes_max: config.limits.name_bytes_max.max(standard.room_bytes_max) + 21,
+        // The rooms that an event is for come on top of it.
+        message_bytes_max: packet.packet_bytes_max.saturating_mul(2).max(standard.message_bytes_max),
         packet,
-        ..Limits::default()
+        ..standard
     }
 }

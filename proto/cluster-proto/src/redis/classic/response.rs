@@ -35,6 +35,7 @@ const KEYS: [&str; 15] = [
 /// # Errors
 /// [`DecodeError`] if it is malformed or over a limit.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<ClusterResponse, DecodeError> {
+    let limits = &limits.of_answers();
     let mut fields = Fields::read(bytes, &KEYS, limits)?;
     Ok(ClusterResponse {
         request: fields.needed_request()?,

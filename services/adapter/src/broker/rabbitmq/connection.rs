@@ -4,7 +4,6 @@
 //! each life; what the queue drops is led to a second one of length one, by which a gap is noticed. An exclusive queue
 //! that is named after the node id is the claim.
 
-use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use cluster_proto::identity::NodeId;
@@ -222,13 +221,7 @@ impl Connection {
 /// Waits until the server says its first word. The client's own thread for a connection waits without an end, so it is
 /// started only where somebody answers.
 async fn greeted(uri: &AMQPUri) -> Result<(), String> {
-    let (host, port) = (uri.authority.host.clone(), uri.authority.port);
-    let address = tokio::task::spawn_blocking(move || (host.as_str(), port).to_socket_addrs())
-        .await
-        .map_err(text)?
-        .map_err(text)?
-        .next()
-        .ok_or("the name of the broker leads nowhere")?;
+    let address = (uri.authority.host.as_str(), uri.authority.port);
     let mut stream = TcpStream::connect(address).await.map_err(text)?;
     if uri.scheme == AMQPScheme::AMQP {
         stream.write_all(PROTOCOL_HEADER).await.map_err(text)?;

@@ -63,8 +63,8 @@ impl Wire for RabbitmqWire {
             Interest::Room(namespace, room) => {
                 vec![channel(self.names.bucket_key(self.names.bucket(namespace, room)))]
             }
-            // Answers come under the key of the node.
-            Interest::Answers(_) => Vec::new(),
+            // Answers come under the key of the node, and every living edge is waited for.
+            Interest::Answers(_) | Interest::Whole => Vec::new(),
         }
     }
 

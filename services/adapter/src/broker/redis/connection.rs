@@ -135,7 +135,8 @@ impl Connection {
 #[derive(Debug)]
 pub struct Answer {
     texts: Vec<String>,
-    refusal: Option<String>,
+    /// Why Redis would not.
+    pub refusal: Option<String>,
 }
 
 impl Answer {

@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 use super::claim::Claim;
 use super::connection::{Connection, READ_BYTES, Stream};
 use super::resp::Input;
-use super::session::Session;
+use super::session::{Session, may_keep_id};
 use super::target::Target;
 use crate::broker::event::EventSink;
 use crate::broker::renewal::{End, Lives, Opened, keep, tell_all};
@@ -59,7 +59,9 @@ impl Redis {
             let node = self.claimant.candidate(held).map_err(|error| error.to_string())?;
             let claim = Claim::new(&self.names, &self.claimant, node);
             let claimed = connection.ask(&claim.claim()).await?;
-            if claimed.text("the claim of the node id")? == "1" {
+            // It was ours a moment ago; the claim is made with the next renewal.
+            let may_go_on = held.is_some() && claimed.refusal.as_deref().is_some_and(may_keep_id);
+            if may_go_on || claimed.text("the claim of the node id")? == "1" {
                 return Ok(node);
             }
             if held.is_some() || self.claimant.node.is_some() {

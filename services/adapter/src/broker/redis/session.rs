@@ -18,10 +18,17 @@ use crate::broker::event::EventSink;
 use crate::broker::publish::Publish;
 use crate::broker::renewal::End;
 use crate::broker::window::Window;
-use crate::broker::{Audience, Claimant, Command, Delivery, Event, Publication, PublishError, Topic};
+use crate::broker::{
+    Audience, Claimant, Command, Delivery, Event, Listeners, Publication, PublishError, Topic,
+};
 
 /// How often the claim of the node id is renewed: well before it ends by itself.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// How often Redis is asked something, whatever else goes on.
+fn probe_every(timeout: Duration) -> Duration {
+    (timeout / 2).min(RENEW_EVERY)
+}
 
 /// What an answer will be about.
 #[derive(Debug)]
@@ -58,6 +65,8 @@ pub struct Session {
     probe_at: Instant,
     renewed: Instant,
     is_claim_lost: bool,
+    /// Redis would not write the claim, which was logged.
+    is_claim_refused: bool,
     /// When it ends although the goodbye was not answered.
     leaves_at: Option<Instant>,
 }
@@ -75,9 +84,10 @@ impl Session {
             told: Vec::new(),
             asked: VecDeque::new(),
             window: Window::new(timeout),
-            probe_at: now + timeout / 2,
+            probe_at: now + probe_every(timeout),
             renewed: now,
             is_claim_lost: false,
+            is_claim_refused: false,
             leaves_at: None,
         }
     }
@@ -102,8 +112,9 @@ impl Session {
             Command::Subscribe { topics, batch } => self.subscribe(now, &topics, Some(batch)),
             Command::Unsubscribe(topics) => self.subscribe(now, &topics, None),
             Command::Count { audience, number } => {
-                let [everybody, edges] = [&audience.everybody, &audience.edges].map(String::as_bytes);
-                resp::command(&mut self.out, [b"PUBSUB", b"NUMSUB", everybody, edges].into_iter());
+                let Audience { everybody, edges, whole } = &audience;
+                let [everybody, edges, whole] = [everybody, edges, whole].map(String::as_bytes);
+                resp::command(&mut self.out, [b"PUBSUB", b"NUMSUB", everybody, edges, whole].into_iter());
                 self.asked.push_back((now, Question::Count(number, audience)));
             }
             Command::Close => self.leave(now),
@@ -171,18 +182,31 @@ impl Session {
                 self.told.push(Event::Counted { number, listeners: listeners(reply, &audience) });
             }
             (Question::Fence(batch), None) => self.told.extend(batch.map(Event::Subscribed)),
+            // A Redis that cannot save refuses the PING, and subscribes all the same.
+            (Question::Fence(batch), Some(error)) if error.starts_with("MISCONF") => {
+                self.told.extend(batch.map(Event::Subscribed));
+            }
             (Question::Claim, None) => {
                 let is_lost = reply.integer() != Some(1);
                 if is_lost && !self.is_claim_lost {
                     self.told.push(Event::ClaimLost);
                 }
                 self.is_claim_lost = is_lost;
+                self.is_claim_refused = false;
             }
-            (Question::Alive, None) => {}
+            (Question::Claim, Some(error)) if may_keep_id(&error) => {
+                if !std::mem::replace(&mut self.is_claim_refused, true) {
+                    tracing::warn!(
+                        error,
+                        "Redis takes no writes: the node id is kept without its claim being renewed"
+                    );
+                }
+            }
+            // Whatever it says, it lives.
+            (Question::Alive, _) => {}
             (Question::Release, _) => return Err(End::Closed),
             (Question::Fence(_), Some(error)) => return Err(refused("a subscription", error)),
             (Question::Claim, Some(error)) => return Err(refused("the claim of the node id", error)),
-            (Question::Alive, Some(error)) => return Err(refused("a PING", error)),
         }
         Ok(())
     }
@@ -222,7 +246,7 @@ impl Session {
             return Err(End::Lost("the broker does not answer".to_owned()));
         }
         if self.probe_at <= now {
-            self.probe_at = now + self.timeout / 2;
+            self.probe_at = now + probe_every(self.timeout);
             if self.is_leaving() {
                 return Ok(());
             }
@@ -250,6 +274,14 @@ impl Session {
     }
 }
 
+/// Whether a node may go on under the id that it has although Redis refuses to write the claim: for want of memory, of
+/// replicas or of a disk. Nobody else can claim the id then either, and messages pass as ever. A replica is another case:
+/// it is the wrong server.
+#[must_use]
+pub fn may_keep_id(refusal: &str) -> bool {
+    ["OOM", "MISCONF", "NOREPLICAS"].iter().any(|code| refusal.starts_with(code))
+}
+
 /// Channel and body of the message in a push; nothing if it is something else.
 fn message<'a>(items: &[Reply<'a>]) -> Option<(&'a [u8], &'a [u8])> {
     match *items {
@@ -259,14 +291,15 @@ fn message<'a>(items: &[Reply<'a>]) -> Option<(&'a [u8], &'a [u8])> {
     }
 }
 
-fn listeners(reply: &Reply<'_>, audience: &Audience) -> Option<(u64, u64)> {
+fn listeners(reply: &Reply<'_>, audience: &Audience) -> Option<Listeners> {
     let Reply::List(items) = reply else { return None };
     let of = |channel: &String| {
         let (pairs, _) = items.as_chunks::<2>();
         let count = pairs.iter().find(|[name, _]| name.text() == Some(channel.as_bytes()));
         count.and_then(|[_, count]| count.integer()).and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
     };
-    Some((of(&audience.everybody), of(&audience.edges)))
+    let Audience { everybody, edges, whole } = audience;
+    Some(Listeners { everybody: of(everybody), edges: of(edges), whole: of(whole) })
 }
 
 #[cfg(test)]

@@ -66,10 +66,18 @@ impl RedisWire {
             Route::Namespace => self.names.namespace(namespace),
             Route::Room(room) => self.names.room(namespace, &room),
             Route::Owners(groups) => {
+                let mut part = ClusterMessage {
+                    sender: message.sender.clone(),
+                    namespace: namespace.clone(),
+                    id: message.id.clone(),
+                    trace_parent: message.trace_parent.clone(),
+                    operation: Operation::Broadcast { event: event.clone(), options: options.clone() },
+                };
                 let part = |group: &cluster_proto::route::OwnerGroup| {
-                    let operation =
-                        Operation::Broadcast { event: event.clone(), options: group.options(options) };
-                    let body = broadcast::encode(&ClusterMessage { operation, ..message.clone() })?;
+                    if let Operation::Broadcast { options: of_part, .. } = &mut part.operation {
+                        *of_part = group.options(options);
+                    }
+                    let body = broadcast::encode(&part)?;
                     Ok(Publication::plain(self.names.room(namespace, &group.first), body))
                 };
                 return groups.iter().map(part).collect();
@@ -101,11 +109,16 @@ impl Wire for RedisWire {
             Interest::Room(namespace, _) if all => vec![self.everything(namespace)],
             Interest::Room(namespace, room) => vec![self.topic(node, self.names.room(namespace, room))],
             Interest::Answers(namespace) => self.answers(node, namespace).into(),
+            Interest::Whole => vec![channel(self.names.whole())],
         }
     }
 
     fn audience(&self, namespace: &NamespacePath) -> Option<Audience> {
-        Some(Audience { everybody: self.names.request(namespace), edges: self.names.edges(namespace) })
+        Some(Audience {
+            everybody: self.names.request(namespace),
+            edges: self.names.edges(namespace),
+            whole: self.names.whole(),
+        })
     }
 
     fn encode_message(

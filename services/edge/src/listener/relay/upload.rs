@@ -30,6 +30,8 @@ pub(super) struct RelayBody {
     /// `None` for a request without a body, or at the end of one.
     pieces: Option<mpsc::Receiver<Piece>>,
     length: Option<u64>,
+    /// That it was broken off is said at the second look.
+    is_broken: bool,
 }
 
 /// Reads a client's body into a [`RelayBody`].
@@ -43,7 +45,7 @@ pub(super) struct Upload {
 pub(super) fn upload(from: Incoming) -> (Upload, RelayBody) {
     let (to, pieces) = mpsc::channel(PIECES_MAX);
     let length = from.size_hint().exact();
-    (Upload { from, to }, RelayBody { pieces: Some(pieces), length })
+    (Upload { from, to }, RelayBody { pieces: Some(pieces), length, is_broken: false })
 }
 
 impl Upload {
@@ -82,6 +84,12 @@ impl Body for RelayBody {
         if let Some(Piece::Data(data)) = piece {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
+        // The connection gives up at once, and would keep a head that it has not written: the owner must see the request, or
+        // it would not see its end.
+        if piece.is_none() && !std::mem::replace(&mut self.is_broken, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         self.pieces = None;
         Poll::Ready(if piece.is_some() { None } else { Some(Err(BrokenOff)) })
     }
@@ -105,7 +113,7 @@ mod tests {
 
     fn body() -> (mpsc::Sender<Piece>, RelayBody) {
         let (to, pieces) = mpsc::channel(8);
-        (to, RelayBody { pieces: Some(pieces), length: None })
+        (to, RelayBody { pieces: Some(pieces), ..RelayBody::default() })
     }
 
     #[tokio::test]
