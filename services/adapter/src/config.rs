@@ -128,7 +128,7 @@ config_section! {
         pub peer_timeout_ms: u64 = 500 => 1..=DAY_MS,
         /// Time between two signs of life.
         pub heartbeat_ms: u64 = 2_000 => 50..=DAY_MS,
-        /// How long a node may be silent before the others count it as dead.
+        /// How long a node may be silent before the others count it as dead: more than four times `heartbeat_ms`.
         pub dead_after_ms: u64 = 10_000 => 100..=DAY_MS,
         /// Most nodes that are told apart; further ones are not seen.
         pub nodes_max: usize = 1_024 => 2..=65_536,

@@ -504,6 +504,26 @@ mod tests {
     }
 
     #[test]
+    fn a_join_whose_topic_nobody_needs_any_more_is_done() {
+        let mut table = Table::up();
+        table.join(&["a"]);
+        table.interests.leave(table.now, &[topic("a")], None);
+        assert_eq!(table.interests.poll_batch(), None);
+        call(table.interests.poll_finished());
+        assert_eq!(*table.outcomes.lock().unwrap(), [("a".to_owned(), JoinOutcome::Active)]);
+    }
+
+    #[test]
+    fn what_shows_that_nothing_is_missing_is_restored_last() {
+        let mut table = Table::new();
+        call(table.interests.join_last(table.now, &[topic("last")]));
+        table.join(&["a"]);
+        call(table.interests.handle_down());
+        table.interests.handle_up();
+        assert_eq!(table.interests.poll_batch(), Some((0, vec![topic("a"), topic("last")])));
+    }
+
+    #[test]
     fn a_join_is_done_when_the_fence_has_passed() {
         let mut table = Table::up();
         table.join(&["a"]);

@@ -24,6 +24,7 @@ fn rabbitmq() {
     several_addresses_are_tried(&server);
     exchanges_are_apart(&server);
     an_overflow_is_a_gap(&server);
+    a_node_that_may_not_publish_connects_anew(&server);
     certificate.again("adapter::rabbitmq::rabbitmq", &format!("amqps://localhost:{tls_port}"));
 }
 
@@ -83,4 +84,21 @@ fn an_overflow_is_a_gap(server: &RabbitmqServer) {
     b.hears("the last");
     b.ears.wait("the gap", |heard| heard.gaps.contains(&Gap::Overflowed).then_some(()));
     assert!(b.events().len() < 3_000);
+}
+
+/// RabbitMQ answers a publish that cannot be by closing the channel, and whatever is published there later is lost.
+fn a_node_that_may_not_publish_connects_anew(server: &RabbitmqServer) {
+    let mut cluster = Cluster::rabbitmq(&server.url());
+    cluster.broker.rabbitmq.exchange = "goes".to_owned();
+    let nodes = cluster.edges(2);
+    let [a, b] = &*nodes else { panic!("two nodes") };
+    b.joined("/", None);
+    let delete = "[rabbit_exchange:delete(element(2, One), false, <<\"test\">>) || One <- rabbit_exchange:list(<<\"/\">>), \
+                  binary:match(element(4, element(2, One)), <<\"goes\">>) =/= nomatch].";
+    assert_eq!(server.ctl(&["eval", delete]), "[ok]");
+    for node in &nodes {
+        node.eventually("a new connection", || node.adapter.metrics().connects.get() >= 2 && node.is_ready());
+    }
+    a.publish("/", &[], "again");
+    b.hears("again");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use adapter::config::RedisSubscribe;
 use adapter::interest::JoinOutcome;
 use cluster_proto::message::Operation;
-use system_tests::brokers::{Certificate, RedisServer};
+use system_tests::brokers::{Certificate, RedisServer, Relay};
 
 use crate::adapter::cases;
 use crate::adapter::node::{Cluster, WITHIN, block_on, event_of};
@@ -83,6 +83,57 @@ fn a_silent_node_server_is_counted() {
     stranger.kill().unwrap();
     stranger.wait().unwrap();
     assert_eq!((answers.len(), end.missing.len(), end.missing_unnamed, end.timed_out), (1, 0, 1, true));
+}
+
+/// An edge that is being connected anew has not given up its namespaces: whoever asks meanwhile hears that it is missing.
+#[test]
+fn an_edge_between_two_connections_is_missing() {
+    let server = RedisServer::start();
+    let relay = Relay::start(server.port());
+    let a = Cluster::redis(&server.url()).edge();
+    let b = Cluster::redis(&format!("redis://127.0.0.1:{}", relay.port())).edge();
+    a.sees(1);
+    b.sees(1);
+    b.joined("/", None);
+    b.ears.change(|heard| heard.sockets = Some(1));
+    let rooms = |request| Operation::Rooms { request };
+    let (_, end) = a.ask(Duration::from_secs(5), rooms);
+    assert_eq!((&*end.answered, &*end.missing), (&[b.adapter.node()][..], &[][..]));
+
+    relay.set_open(false);
+    relay.cut();
+    system_tests::brokers::wait_until("Redis has noticed", WITHIN, || {
+        server.cli(&["pubsub", "numsub", "socket.io-request#/#"]).ends_with('0')
+    });
+    let (_, end) = a.ask(Duration::from_secs(1), rooms);
+    assert_eq!((&*end.answered, &*end.missing), (&[][..], &[b.adapter.node()][..]));
+    relay.set_open(true);
+    b.eventually("it is whole", || b.is_ready());
+    let (_, end) = a.ask(Duration::from_secs(5), rooms);
+    assert_eq!((&*end.answered, &*end.missing), (&[b.adapter.node()][..], &[][..]));
+    assert_eq!(a.adapter.metrics().nodes_died.get(), 0);
+}
+
+/// Claims cannot be renewed there, but messages pass as ever: nobody loses the link for that, and whoever loses it for
+/// another reason is back under the same id.
+#[test]
+fn a_redis_that_takes_no_writes_carries_messages() {
+    let server = RedisServer::start();
+    let relay = Relay::start(server.port());
+    let a = Cluster::redis(&server.url()).edge();
+    let b = Cluster::redis(&format!("redis://127.0.0.1:{}", relay.port())).edge();
+    b.joined("/", None);
+    let node = b.adapter.node();
+    server.cli(&["config", "set", "min-replicas-to-write", "1"]);
+    assert!(server.cli(&["set", "a", "b"]).contains("NOREPLICAS"));
+    relay.cut();
+    b.eventually("it is back", || b.adapter.metrics().connects.get() == 2 && b.is_ready());
+    assert_eq!(b.adapter.node(), node);
+    // Longer than the pause between two renewals of a claim.
+    std::thread::sleep(Duration::from_secs(6));
+    a.publish("/", &[], "hello");
+    b.hears("hello");
+    assert_eq!([&a, &b].map(|node| node.adapter.metrics().disconnects.get()), [0, 1]);
 }
 
 /// The rights that a cluster needs, and no more: its own keys and a few commands. Channels cannot be narrowed, because

@@ -121,3 +121,48 @@ impl<T> Drop for Bound<T> {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::broker::event;
+
+    /// Lives of so long each.
+    struct Short(Duration, Arc<AtomicU32>);
+
+    impl Lives for Short {
+        type Connection = ();
+
+        async fn open(&self, _: Option<NodeId>, _: &EventSink) -> Result<Opened<()>, String> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Ok(Opened { connection: (), node: NodeId::from_bytes([1, 2, 3]), at: "here".to_owned() })
+        }
+
+        async fn serve(&self, (): (), _: NodeId, _: &mut mpsc::Receiver<Command>, _: &EventSink) -> End {
+            sleep(self.0).await;
+            End::Lost("refused".to_owned())
+        }
+    }
+
+    async fn lives_in_a_minute(each: Duration) -> u32 {
+        let count = Arc::new(AtomicU32::new(0));
+        let (_commands, receiver) = mpsc::channel(1);
+        let (sink, mut source) = event::queue(1_000, Arc::default());
+        let drain = async { while source.next().await.is_some() {} };
+        let run = keep(Short(each, count.clone()), 1, receiver, sink);
+        let both = async { tokio::join!(run, drain) };
+        assert!(tokio::time::timeout(Duration::from_secs(60), both).await.is_err());
+        count.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_life_that_has_held_is_renewed_at_once() {
+        let refused = lives_in_a_minute(Duration::from_millis(1)).await;
+        assert!((30..70).contains(&refused), "{refused}");
+        let lost = lives_in_a_minute(STEADY).await;
+        assert!((28..=30).contains(&lost), "{lost}");
+    }
+}

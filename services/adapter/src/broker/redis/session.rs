@@ -380,6 +380,25 @@ mod tests {
     }
 
     #[test]
+    fn a_redis_that_takes_no_writes_still_lives() {
+        let now = Instant::now();
+        let (mut session, sink) = session(now);
+        let misconf = Reply::Error(b"MISCONF Redis is configured to save RDB snapshots");
+        session.handle_command(now, subscribe(1));
+        session.handle_reply(&misconf, &sink).unwrap();
+        assert!(matches!(&*session.told, [Event::Subscribed(1)]));
+        session.handle_timeout(now + TIMEOUT / 2).unwrap();
+        session.handle_reply(&misconf, &sink).unwrap();
+        for refusal in ["OOM command not allowed", "NOREPLICAS Not enough", "MISCONF Redis is"] {
+            session.asked.push_back((now, Question::Claim));
+            session.handle_reply(&Reply::Error(refusal.as_bytes()), &sink).unwrap();
+        }
+        session.asked.push_back((now, Question::Claim));
+        let end = session.handle_reply(&Reply::Error(b"READONLY You can't write against a replica"), &sink);
+        assert!(matches!(end, Err(End::Lost(reason)) if reason.contains("READONLY")));
+    }
+
+    #[test]
     fn silence_ends_the_life_and_leaves_everything_undecided() {
         let now = Instant::now();
         let (mut session, _sink) = session(now);

@@ -133,6 +133,17 @@ mod tests {
         assert!(body.collect().await.is_err());
     }
 
+    /// A connection that is told at its first look would not even write the head.
+    #[test]
+    fn that_a_body_was_broken_off_is_told_at_the_second_look() {
+        let (to, body) = body();
+        drop(to);
+        let mut body = std::pin::pin!(body);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(body.as_mut().poll_frame(&mut context).is_pending());
+        assert!(matches!(body.as_mut().poll_frame(&mut context), Poll::Ready(Some(Err(BrokenOff)))));
+    }
+
     #[tokio::test]
     async fn a_request_without_a_body_has_none() {
         let body = RelayBody::default();
