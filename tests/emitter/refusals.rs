@@ -198,6 +198,8 @@ fn selectors(cluster: &Cluster, seen: &Seen, sid: &str) {
     refused(update, json!({"broadcast": true}), 400, "invalid_body", None);
     refused(update, json!({"broadcast": true, "user": ""}), 422, "invalid_user", Some("/user"));
     refused(update, json!({"broadcast": true, "expires_at": -1}), 400, "invalid_body", Some("/expires_at"));
+    let far = json!({"broadcast": true, "expires_at": 1_u64 << 53});
+    refused(update, far, 422, "invalid_value", Some("/expires_at"));
     refused(update, json!({"broadcast": true, "data": {"$binary": ""}}), 422, "invalid_args", Some("/data"));
     refused("/v1/users/query", json!({"users": []}), 422, "invalid_value", Some("/users"));
     refused("/v1/users/query", json!({"users": vec!["u"; 1_001]}), 422, "too_many_items", Some("/users"));

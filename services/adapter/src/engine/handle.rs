@@ -27,7 +27,7 @@ const ORDERS_MAX: usize = 64 * 1024;
 /// Bytes counted for a publish beside its data: what the client of a broker keeps until it is answered.
 const PUBLISH_OVERHEAD: usize = 8 * 1024;
 /// The same for an answer, of which a question to many sockets has as many.
-const ANSWER_OVERHEAD: usize = 512;
+const ANSWER_OVERHEAD: usize = 2 * 1024;
 
 /// What an adapter is made of, read from the configuration once.
 #[derive(Debug, Clone)]

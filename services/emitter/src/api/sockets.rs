@@ -74,7 +74,7 @@ addressed! {
         data: Option<Raw>,
         /// When the sockets are disconnected, in milliseconds since 1970.
         #[serde(default, deserialize_with = "given")]
-        #[schema(value_type = Option<u64>)]
+        #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_991_u64)]
         expires_at: Option<Option<u64>>,
         /// One room.
         room: Option<String>,
@@ -226,6 +226,9 @@ fn rooms(api: &Api, request: &RoomsRequest) -> Result<Vec<String>, Problem> {
     }
 }
 
+/// The largest time that every reader of JSON keeps exactly.
+const TIME_MAX_MS: u64 = 9_007_199_254_740_991;
+
 fn changes(api: &Api, request: &UpdateRequest) -> Result<SocketUpdate, Problem> {
     let user = change(request.user.as_ref());
     if let Change::Set(user) = &user {
@@ -237,6 +240,10 @@ fn changes(api: &Api, request: &UpdateRequest) -> Result<SocketUpdate, Problem> 
         Some(data) => Change::Set(checked_data(api, data.get()).map_err(|problem| problem.at("/data"))?),
     };
     let expires_at_ms = change(request.expires_at.as_ref());
+    if matches!(expires_at_ms, Change::Set(at) if at > TIME_MAX_MS) {
+        let detail = format!("a time is at most {TIME_MAX_MS} milliseconds since 1970");
+        return Err(Problem::new(Code::InvalidValue, detail).at("/expires_at"));
+    }
     let update = SocketUpdate { user, data, expires_at_ms };
     if update == SocketUpdate::default() {
         let detail = "say what changes: \"user\", \"data\" or \"expires_at\"";

@@ -81,16 +81,16 @@ impl Rabbitmq {
                 }
             }
             sleep(self.timeout / 2).await;
+            match connection.probe().await {
+                Ok(true) => events.tell(Event::Gap(Gap::Overflowed)).await,
+                Ok(false) => {}
+                Err(reason) => return reason,
+            }
             if !connection.publisher.status().connected() {
                 // It refuses one message in this way, or all: only a new connection can tell.
                 return "the broker has closed the channel for publishing: a message was too large, or the user may not \
                         publish to the exchange"
                     .to_owned();
-            }
-            match connection.probe().await {
-                Ok(true) => events.tell(Event::Gap(Gap::Overflowed)).await,
-                Ok(false) => {}
-                Err(reason) => return reason,
             }
         }
     }
