@@ -246,7 +246,7 @@ impl ClusterConfig {
     }
 
     fn conflict_between_keys(&self) -> Option<String> {
-        // When the broker was slow, a node counts from its own heartbeat, which may be one and half of this time late.
+        // When the broker was slow, the last heartbeat of a living node may be two heartbeats and half of this time old.
         if self.dead_after_ms <= self.heartbeat_ms.saturating_mul(4) {
             return Some(format!(
                 "cluster.dead_after_ms ({}) is not above four times cluster.heartbeat_ms ({}); raise it or lower the other",
