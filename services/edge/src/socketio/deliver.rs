@@ -37,8 +37,8 @@ use crate::upstream::{Action, Actions, Args, Reply};
 /// Broadcasts delivered in one walk.
 pub(super) const BATCH_MAX: usize = 64;
 
-/// Deliveries from which on one walk takes up no further broadcast: to put so many in order takes a few milliseconds.
-const TARGETS_MAX: usize = 64 * 1024;
+/// Deliveries from which on one walk takes up no further broadcast: to put so many in order takes some ten milliseconds.
+const TARGETS_MAX: usize = 256 * 1024;
 
 /// Sockets that a delivery looks at ahead of their turn: their memory is fetched side by side instead of one after
 /// the other, each between two system calls.
